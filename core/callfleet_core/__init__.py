@@ -1,0 +1,1 @@
+"""Shared types, money, ledger, legal gate, database: what every room stands on."""

@@ -1,0 +1,1 @@
+"""The thin HTTP door: carrier webhooks, media routing, health, metrics."""

@@ -1,0 +1,1 @@
+"""The kopf operator: campaigns into call sessions, within their budgets."""

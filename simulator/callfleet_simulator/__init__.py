@@ -1,0 +1,1 @@
+"""A Twilio-compatible carrier with people who answer, talk or don't pick up."""

@@ -1,0 +1,73 @@
+"""Contacts and consent, the ledger and its protocol, calls and what was said in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_SQL = Path(__file__).resolve().parent.parent / "sql"
+
+_FUNCTIONS = [
+    "attempt_view",
+    "worker_record_ended",
+    "worker_record_answered",
+    "worker_record_placed",
+    "worker_owns",
+    "record_ended",
+    "record_answered",
+    "record_placed",
+    "begin_dial",
+    "begin_dial_refusal",
+    "dial_order",
+    "ledger_settle",
+    "ledger_revoke",
+    "ledger_release",
+    "ledger_hold",
+    "ledger_hold_one",
+    "ledger_refusal",
+    "gate_refusal",
+    "ledger_close_account",
+    "ledger_set_limit",
+    "ledger_assert_epoch",
+    "ledger_take_epoch",
+]
+_TABLES = [
+    "call_usage",
+    "lead_scores",
+    "conversations",
+    "calls",
+    "cost_lines",
+    "ledger_entries",
+    "holds",
+    "dial_attempts",
+    "accounts",
+    "campaign_contacts",
+    "campaigns",
+    "consents",
+    "contacts",
+    "dial_allowlist",
+    "carrier_accounts",
+    "installation",
+]
+
+
+def upgrade() -> None:
+    """Creates everything; the roles come last, since they are granted what exists."""
+    connection = op.get_bind()
+    for part in ("tables", "functions", "roles"):
+        connection.exec_driver_sql((_SQL / f"0001_{part}.sql").read_text().replace("%", "%%"))
+
+
+def downgrade() -> None:
+    """Drops everything but the roles, which other databases of the server may use."""
+    for function in _FUNCTIONS:
+        op.execute(f"DROP FUNCTION {function}")
+    for table in _TABLES:
+        op.execute(f"DROP TABLE {table}")
+    op.execute("DROP FUNCTION ledger_refuse_change")

@@ -1,0 +1,120 @@
+"""Runs the migrations: `python -m callfleet_core.db.migrate [upgrade REV | downgrade REV | wait]`, on DATABASE_URL."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from callfleet_core.db.engine import CONNECT_TIMEOUT_S, database_url
+from callfleet_core.errors import SchemaError
+from callfleet_core.logs import configure
+from callfleet_core.settings import DatabaseSettings
+
+# One migration at a time on a database, whichever pod runs it.
+_MIGRATION_LOCK = 0x0CA11F1EE7
+WAIT_FOR_SCHEMA_S = 300
+_POLL_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def migrations_folder() -> Path:
+    """The folder with the migrations: shipped inside the package, or beside it in a checkout.
+
+    Raises SchemaError where neither exists.
+    """
+    packaged = Path(str(resources.files("callfleet_core"))) / "_alembic"
+    checkout = Path(__file__).resolve().parents[3] / "alembic"
+    for folder in (packaged, checkout):
+        if (folder / "env.py").is_file():
+            return folder
+    raise SchemaError("the migrations are not installed: reinstall CallFleet, or run from its checkout")
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("path_separator", "os")
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def head_revision() -> str:
+    """The newest revision that this version knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "there is always a first migration"
+    return head
+
+
+def migrate(url: str, target: str = "head", *, down: bool = False) -> None:
+    """Brings the database at `url` to `target`, one migrator at a time, in one transaction a revision."""
+    engine = create_engine(database_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            (command.downgrade if down else command.upgrade)(_config(connection), target)
+    finally:
+        engine.dispose()
+
+
+def current_revision(url: str) -> str | None:
+    """The revision that the database at `url` is at, or None for an empty one."""
+    engine = create_engine(database_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def wait_for_schema(url: str, timeout_s: float = WAIT_FOR_SCHEMA_S) -> None:
+    """Waits until the database is there and at this version's revision; pods start behind it.
+
+    Raises SchemaError after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    seen = "not reachable"
+    while time.monotonic() < deadline:
+        try:
+            seen = f"at revision {current_revision(url)}"
+            if seen == f"at revision {head_revision()}":
+                return
+        except OperationalError:
+            seen = "not reachable"
+        time.sleep(_POLL_S)
+    raise SchemaError(
+        f"after {timeout_s:.0f} s the database is {seen}, not at {head_revision()}: run the migrations job"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """The command line of this module; returns the exit status."""
+    configure("migrations")
+    url = DatabaseSettings().database_url.get_secret_value()
+    match arguments or ["upgrade", "head"]:
+        case ["upgrade", target]:
+            migrate(url, target)
+        case ["downgrade", target]:
+            migrate(url, target, down=True)
+        case ["wait"]:
+            wait_for_schema(url)
+        case _:
+            sys.stderr.write(f"{__doc__}\n")
+            return 2
+    _log.info("schema ready", revision=current_revision(url))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,293 @@
+"""The tables as SQLAlchemy sees them. The migrations are the truth; a test fails when the two differ."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Numeric,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_NOW = text("now()")
+_NEW_UUID = text("gen_random_uuid()")
+
+
+class Base(DeclarativeBase):
+    """Times are timestamptz, text is unbounded text (bounds are the API's), dicts are jsonb."""
+
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it as a class attribute
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        dict[str, Any]: JSONB(),
+    }
+
+
+class Installation(Base):
+    """The one row of this installation: the leader's epoch and the stop for everything."""
+
+    __tablename__ = "installation"
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default="1")
+    epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    stopped: Mapped[bool] = mapped_column(server_default="false")
+
+
+class CarrierAccount(Base):
+    """A carrier account, its pace, and whether it is a simulator."""
+
+    __tablename__ = "carrier_accounts"
+    account_sid: Mapped[str] = mapped_column(primary_key=True)
+    api_base_url: Mapped[str]
+    public_url: Mapped[str]
+    simulated: Mapped[bool] = mapped_column(server_default="false")
+    calls_per_second: Mapped[Decimal] = mapped_column(Numeric(8, 3), server_default="1")
+    next_dial_at: Mapped[datetime] = mapped_column(server_default=text("'-infinity'"))
+
+
+class AllowedNumber(Base):
+    """A number that a real carrier may dial."""
+
+    __tablename__ = "dial_allowlist"
+    number_hash: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Contact(Base):
+    """A person in a namespace."""
+
+    __tablename__ = "contacts"
+    __table_args__ = (Index("contacts_namespace_number", "namespace", "number_hash", unique=True),)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    namespace: Mapped[str]
+    number_hash: Mapped[str]
+    phone: Mapped[str]
+    name: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class Consent(Base):
+    """A person's consent to be called; valid while given and not revoked."""
+
+    __tablename__ = "consents"
+    __table_args__ = (Index("consents_once", "contact_id", "kind", "source", "given_at", unique=True),)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+    kind: Mapped[str]
+    source: Mapped[str]
+    given_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class CampaignRow(Base):
+    """The mirror of a Campaign that begin_dial asks."""
+
+    __tablename__ = "campaigns"
+    namespace: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    uid: Mapped[str]
+    generation: Mapped[int] = mapped_column(BigInteger)
+    suspended: Mapped[bool] = mapped_column(server_default="false")
+    closed: Mapped[bool] = mapped_column(server_default="false")
+
+
+class CampaignContact(Base):
+    """Who belongs to a campaign's run, and what became of them."""
+
+    __tablename__ = "campaign_contacts"
+    namespace: Mapped[str] = mapped_column(primary_key=True)
+    campaign: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"), primary_key=True)
+    position: Mapped[int]
+    session_name: Mapped[str]
+    state: Mapped[str | None]
+    disposition: Mapped[str | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Account(Base):
+    """A ledger account: a limit, what is held and what is spent, in micros."""
+
+    __tablename__ = "accounts"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    namespace: Mapped[str]
+    kind: Mapped[str]
+    name: Mapped[str]
+    time_window: Mapped[str]
+    currency: Mapped[str]
+    limit_micros: Mapped[int | None] = mapped_column(BigInteger)
+    held_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    spent_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    suspended: Mapped[bool] = mapped_column(server_default="false")
+    closed: Mapped[bool] = mapped_column(server_default="false")
+    overrun: Mapped[bool] = mapped_column(server_default="false")
+    limit_uid: Mapped[str]
+    limit_generation: Mapped[int] = mapped_column(BigInteger)
+    limit_epoch: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+_OPEN = text("state IN ('granted', 'dialing', 'placed')")
+_UNSETTLED = text("state NOT IN ('revoked', 'settled')")
+
+
+class DialAttempt(Base):
+    """The right to dial, and what became of it."""
+
+    __tablename__ = "dial_attempts"
+    __table_args__ = (
+        Index("dial_attempts_one_open_per_number", "number_hash", unique=True, postgresql_where=_OPEN),
+        Index("dial_attempts_unsettled", "state", postgresql_where=_UNSETTLED),
+        Index("dial_attempts_session", "namespace", "session_name", "number"),
+        CheckConstraint("number >= 1"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    number: Mapped[int]
+    namespace: Mapped[str]
+    campaign: Mapped[str]
+    run_id: Mapped[str]
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+    session_name: Mapped[str]
+    session_uid: Mapped[str]
+    number_hash: Mapped[str]
+    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"))
+    from_number: Mapped[str]
+    currency: Mapped[str]
+    hold_micros: Mapped[int] = mapped_column(BigInteger)
+    time_limit_s: Mapped[int]
+    ring_timeout_s: Mapped[int]
+    max_queue_s: Mapped[int]
+    time_zone: Mapped[str]
+    script: Mapped[dict[str, Any]]
+    granted_pod_uid: Mapped[str]
+    owner_pod_uid: Mapped[str | None]
+    owner_generation: Mapped[int] = mapped_column(server_default="0")
+    nonce: Mapped[UUID | None]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    granted_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    begun_at: Mapped[datetime | None]
+    placed_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    settled_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    call_sid: Mapped[str | None] = mapped_column(unique=True)
+    reason: Mapped[str | None]
+    end_status: Mapped[str | None]
+    duration_s: Mapped[int | None]
+    evidence: Mapped[dict[str, Any] | None]
+    actual_micros: Mapped[int | None] = mapped_column(BigInteger)
+    lookups_empty: Mapped[int] = mapped_column(server_default="0")
+    last_lookup_at: Mapped[datetime | None]
+
+
+class Hold(Base):
+    """What an attempt holds in one account."""
+
+    __tablename__ = "holds"
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
+    amount_micros: Mapped[int] = mapped_column(BigInteger)
+
+
+class LedgerEntry(Base):
+    """One change of an account's balances; append-only."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", unique=True),)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"))
+    account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"))
+    kind: Mapped[str]
+    held_micros: Mapped[int] = mapped_column(BigInteger)
+    spent_micros: Mapped[int] = mapped_column(BigInteger)
+    limit_micros: Mapped[int | None] = mapped_column(BigInteger)
+    at: Mapped[datetime]
+
+
+class CostLineRow(Base):
+    """One meter of a settled attempt's cost."""
+
+    __tablename__ = "cost_lines"
+    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
+    meter: Mapped[str] = mapped_column(primary_key=True)
+    quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
+    amount_micros: Mapped[int] = mapped_column(BigInteger)
+
+
+class Call(Base):
+    """A call (D2 of docs/requirements.md); its id is its attempt's."""
+
+    __tablename__ = "calls"
+    __table_args__ = (Index("calls_start_time", "start_time"),)
+    id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+    status: Mapped[str]
+    disposition: Mapped[str | None]
+    start_time: Mapped[datetime | None]
+    end_time: Mapped[datetime | None]
+    duration: Mapped[int | None]
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(10, 4))
+    recording_url: Mapped[str | None]
+    turns: Mapped[int] = mapped_column(server_default="0")
+    decided_by: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    latency_ms_p50: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class Conversation(Base):
+    """One thing said (D3)."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("conversations_call_seq", "call_id", "seq", unique=True),)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"))
+    seq: Mapped[int]
+    agent_type: Mapped[str]
+    message_type: Mapped[str]
+    content: Mapped[str]
+    timestamp: Mapped[datetime]
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+
+
+class LeadScore(Base):
+    """What was learned of a lead (D4), with the answers by question."""
+
+    __tablename__ = "lead_scores"
+    __table_args__ = (Index("lead_scores_contact", "contact_id"),)
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"), unique=True)
+    qualification_score: Mapped[Decimal] = mapped_column(Numeric(3, 2))
+    interest_level: Mapped[str | None]
+    budget_qualified: Mapped[bool | None]
+    timeline: Mapped[str | None]
+    decision_maker: Mapped[bool | None]
+    fields: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class CallUsage(Base):
+    """How much of a meter a call used."""
+
+    __tablename__ = "call_usage"
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"), primary_key=True)
+    meter: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))

@@ -1,0 +1,23 @@
+"""The named errors of core; each text says what the user can do."""
+
+from __future__ import annotations
+
+
+class CallFleetError(Exception):
+    """Base of every error that CallFleet raises on purpose."""
+
+
+class StaleEpochError(CallFleetError):
+    """A ledger write came from an operator that is no longer the leader; it must stop planning."""
+
+
+class PhoneError(CallFleetError, ValueError):
+    """A phone number that cannot be dialled as written."""
+
+
+class PricingError(CallFleetError, ValueError):
+    """The price list lacks or misstates a price."""
+
+
+class SchemaError(CallFleetError):
+    """The database's schema is not the one that this version needs."""

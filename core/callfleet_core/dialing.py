@@ -159,14 +159,13 @@ class DialStore:
         }
         if pod_uid is None:
             return bool(await self._call("record_ended(:attempt, CAST(:evidence AS jsonb))", **parameters))
-        return bool(
-            await self._call(
-                "worker_record_ended(:attempt, :pod, :generation, CAST(:evidence AS jsonb))",
-                pod=pod_uid,
-                generation=generation,
-                **parameters,
-            )  # fmt: skip
+        answer = await self._call(
+            "worker_record_ended(:attempt, :pod, :generation, CAST(:evidence AS jsonb))",
+            pod=pod_uid,
+            generation=generation,
+            **parameters,
         )
+        return bool(answer)
 
     async def attempt_view(self, attempt_id: UUID) -> AttemptView | None:
         """The attempt as TwiML needs it, or None when there is none."""

@@ -53,7 +53,8 @@ def _config(connection: Connection | None = None) -> Config:
 def head_revision() -> str:
     """The newest revision that this version knows."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None, "there is always a first migration"
+    if head is None:
+        raise SchemaError("no migration is installed: reinstall CallFleet")
     return head
 
 

@@ -1,0 +1,55 @@
+"""Budget: an amount of money that calls of a namespace must fit into."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from callfleet_core.api.common import Condition, Currency, Money, TimeZone, conditions_field, list_map, rule, rules
+from callfleet_core.script import ApiModel
+
+
+class BudgetLimits(ApiModel):
+    """The limits, by window."""
+
+    total: Money = Field(description="For ever. Raising admits more calls; lowering is always allowed.")
+
+
+class BudgetSpec(ApiModel):
+    """How much may be spent, and by whom."""
+
+    currency: Currency = Field(default="USD", description="Cannot be changed.")
+    time_zone: TimeZone = Field(default="UTC", description="Cannot be changed.")
+    scope: Literal["Referenced", "Namespace"] = Field(
+        default="Referenced", description="Namespace covers every call of the namespace; cannot be changed."
+    )
+    limits: BudgetLimits
+    suspend: bool = Field(default=False, description="No new holds; what is held settles.")
+
+
+class BudgetWindow(ApiModel):
+    """One window's balance."""
+
+    kind: Literal["Total"]
+    limit: Money
+    held: Money
+    spent: str
+    left: str = Field(description="What new holds may take; negative after the limit was lowered.")
+
+
+class BudgetStatus(ApiModel):
+    """The balances, as of a moment; the ledger has the truth."""
+
+    observed_generation: int | None = Field(default=None, description="The generation in force in the ledger.")
+    windows: list[BudgetWindow] = Field(default_factory=list, max_length=3, json_schema_extra=list_map("kind"))
+    as_of: datetime | None = None
+    conditions: list[Condition] = conditions_field()
+
+
+SPEC_RULES: dict[str, Any] = rules(
+    rule("self.currency == oldSelf.currency", "currency cannot be changed: make a new Budget instead"),
+    rule("self.timeZone == oldSelf.timeZone", "timeZone cannot be changed: a change would open a second today"),
+    rule("self.scope == oldSelf.scope", "scope cannot be changed: make a new Budget instead"),
+)

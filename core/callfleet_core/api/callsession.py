@@ -1,0 +1,101 @@
+"""CallSession: one contact's call, made by the operator from a Campaign, or by hand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from callfleet_core.api.common import Condition, Currency, Money, ObjectName, RunId, conditions_field, rule, rules
+from callfleet_core.script import ApiModel
+
+Uuid = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)
+]
+
+
+class SessionState(StrEnum):
+    """A call's life (docs/architecture.md)."""
+
+    PENDING = "Pending"
+    ADMITTED = "Admitted"
+    DIALING = "Dialing"
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+TERMINAL_STATES = frozenset({SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELED})
+
+
+class Reason(StrEnum):
+    """Why a session waits, or ended as it did; a closed list."""
+
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    BUDGET_HELD = "BudgetHeld"
+    BUDGET_NOT_FOUND = "BudgetNotFound"
+    PER_CALL_LIMIT = "PerCallLimit"
+    CURRENCY_MISMATCH = "CurrencyMismatch"
+    NO_CAPACITY = "NoCapacity"
+    PACING = "Pacing"
+    NUMBER_BUSY = "NumberBusy"
+    DO_NOT_CALL = "DoNotCall"
+    NO_CONSENT = "NoConsent"
+    RETRY_SCHEDULED = "RetryScheduled"
+    SUSPENDED = "Suspended"
+    STOPPED = "Stopped"
+    DIAL_OUTCOME_UNKNOWN = "DialOutcomeUnknown"
+
+
+class CallSessionSpec(ApiModel):
+    """Whom to call, and the most it may cost."""
+
+    campaign: ObjectName = Field(description="The Campaign whose script, budgets and worker serve this call.")
+    campaign_uid: Uuid | None = Field(default=None, alias="campaignUID")
+    campaign_generation: int | None = Field(default=None, ge=1)
+    run_id: RunId = Field(default="1", alias="runID")
+    contact_id: Uuid = Field(alias="contactID", description="Opaque; no number, no name.")
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    currency: Currency = "USD"
+    max_cost: Money | None = Field(default=None, description="A worst case above this waits with PerCallLimit.")
+    max_duration_seconds: int = Field(default=300, ge=10, le=3600)
+
+
+class AttemptStatus(ApiModel):
+    """The attempt that is open, or was the last."""
+
+    id: Uuid
+    number: int
+    held: Money
+
+
+class SessionResult(ApiModel):
+    """How the call ended and what it cost."""
+
+    disposition: Annotated[str, StringConstraints(max_length=63)] | None = None
+    duration_seconds: int | None = None
+    cost: Money | None = None
+    settled: bool = False
+
+
+class CallSessionStatus(ApiModel):
+    """Where the call is; a projection, the attempt's row in PostgreSQL has the truth."""
+
+    state: Literal["Pending", "Admitted", "Dialing", "InProgress", "Completed", "Failed", "Canceled"] = "Pending"
+    reason: Annotated[str, StringConstraints(max_length=63)] | None = None
+    shortfall: Money | None = Field(default=None, description="The money missing for this call.")
+    retry_at: datetime | None = None
+    attempt: AttemptStatus | None = None
+    worker: Annotated[str, StringConstraints(max_length=253)] | None = None
+    pod_uid: Uuid | None = Field(default=None, alias="podUID")
+    call_sid: Annotated[str, StringConstraints(max_length=64)] | None = Field(default=None, alias="callSID")
+    result: SessionResult | None = None
+    conditions: list[Condition] = conditions_field()
+
+
+SPEC_RULES: dict[str, Any] = rules(
+    rule("self == oldSelf", "a CallSession's spec cannot be changed: delete it and make another")
+)

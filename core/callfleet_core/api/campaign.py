@@ -1,0 +1,281 @@
+"""Campaign: whom to call, what to ask, within which limits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from callfleet_core.api.common import (
+    Condition,
+    Currency,
+    Message,
+    Money,
+    ObjectName,
+    RunId,
+    TimeZone,
+    conditions_field,
+    list_map,
+    rule,
+    rules,
+)
+from callfleet_core.phone import E164_PATTERN
+from callfleet_core.script import ApiModel, CallScript, Line, Question
+
+PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=16)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
+
+
+class ConsentSpec(ApiModel):
+    """That a person agreed to be called; without it the session waits with NoConsent."""
+
+    kind: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+        description='What was agreed to, such as "express-written".'
+    )
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="Where it can be proven: a form, a record's id."
+    )
+    time: datetime = Field(description="When it was given.")
+
+
+class InlineContact(ApiModel):
+    """A person to call."""
+
+    phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
+    name: Annotated[str, StringConstraints(max_length=100)] | None = None
+    consent: ConsentSpec | None = None
+
+
+class Contacts(ApiModel):
+    """Where the contacts come from."""
+
+    inline: list[InlineContact] = Field(
+        min_length=1,
+        max_length=100,
+        json_schema_extra=list_map("phone"),
+        description="The contacts themselves, at most 100, each number once.",
+    )
+
+
+class CampaignLimits(ApiModel):
+    """The campaign's own limits, beside those of the Budgets that cover it."""
+
+    per_call: Money | None = Field(default=None, description="The most that one call's worst case may cost.")
+    total: Money | None = Field(default=None, description="The most that the whole campaign may cost.")
+
+
+class BudgetRef(ApiModel):
+    """A Budget of the same namespace that must cover every call of the campaign."""
+
+    name: ObjectName
+
+
+class CallSpec(ApiModel):
+    """How a call is placed."""
+
+    from_: list[PhoneNumber] = Field(alias="from", min_length=1, max_length=20, description="The caller's numbers.")
+    max_duration_seconds: int = Field(default=300, ge=10, le=3600, description="The carrier ends the call here.")
+    ring_timeout_seconds: int = Field(default=30, ge=5, le=120, description="How long it may ring.")
+    max_queue_seconds: int = Field(default=30, ge=5, le=300, description="How long the carrier may queue it.")
+
+
+class Pacing(ApiModel):
+    """How fast the campaign calls."""
+
+    max_concurrent: int = Field(default=10, ge=1, le=1000, description="The most calls at once.")
+
+
+class RetryAfterMinutes(ApiModel):
+    """How long to wait before another attempt."""
+
+    busy: int = Field(default=15, ge=1, le=10080)
+    no_answer: int = Field(default=240, ge=1, le=10080)
+
+
+class Attempts(ApiModel):
+    """How often a person is tried; revoked attempts do not count."""
+
+    max: int = Field(default=1, ge=1, le=10)
+    retry_after_minutes: RetryAfterMinutes = Field(default_factory=RetryAfterMinutes)
+
+
+class Llm(ApiModel):
+    """The language model."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
+        description="Its name as Ollama knows it."
+    )
+
+
+class Agent(ApiModel):
+    """What the agent says and asks."""
+
+    persona: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    llm: Llm
+    opening: Line = Field(description="The first words; say who calls and why.")
+    closing: Line = Field(description="The last words.")
+    questions: list[Question] = Field(
+        min_length=1, max_length=12, json_schema_extra=list_map("name"), description="Asked in this order."
+    )
+
+
+class ResourceAmounts(ApiModel):
+    """Kubernetes resource quantities."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    nvidia_com_gpu: int | None = Field(default=None, alias="nvidia.com/gpu", ge=0, le=8)
+
+
+class Resources(ApiModel):
+    """What a worker pod asks for and may use."""
+
+    requests: ResourceAmounts = Field(default_factory=ResourceAmounts)
+    limits: ResourceAmounts = Field(
+        default_factory=lambda: ResourceAmounts.model_validate({"nvidia.com/gpu": 1}),
+        description="One GPU unless said otherwise.",
+    )
+
+
+class Toleration(ApiModel):
+    """A taint that worker pods tolerate."""
+
+    key: Annotated[str, StringConstraints(max_length=253)] | None = None
+    operator: Annotated[str, StringConstraints(pattern=r"^(Exists|Equal)$")] = "Exists"
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    effect: Annotated[str, StringConstraints(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = None
+
+
+class Worker(ApiModel):
+    """The pods that make the calls. Campaigns with the same worker share a pool."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
+        default=None, description="The worker's image; the installation's own unless said."
+    )
+    slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
+    max_workers: int = Field(default=1, ge=1, le=100, description="The most pods.")
+    resources: Resources = Field(default_factory=Resources)
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=10)
+
+
+class CampaignSpec(ApiModel):
+    """What a campaign should do."""
+
+    run_id: RunId = Field(
+        default="1", alias="runID", description="A new value calls everybody afresh; otherwise nobody twice."
+    )
+    currency: Currency = Field(default="USD", description="Of all limits here; cannot be changed.")
+    time_zone: TimeZone = Field(default="UTC", description="In which dates are understood; cannot be changed.")
+    contacts: Contacts
+    suspend: bool = Field(default=False, description="Admits no new calls; live ones finish.")
+    priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
+    limits: CampaignLimits = Field(default_factory=CampaignLimits)
+    budget_refs: list[BudgetRef] = Field(
+        default_factory=list,
+        max_length=8,
+        json_schema_extra=list_map("name"),
+        description="Budgets that must all cover each call; a missing one makes calls wait.",
+    )
+    call: CallSpec
+    pacing: Pacing = Field(default_factory=Pacing)
+    attempts: Attempts = Field(default_factory=Attempts)
+    agent: Agent
+    worker: Worker = Field(default_factory=Worker)
+    look_ahead: int = Field(default=200, ge=1, le=5000, description="The most unfinished sessions kept as objects.")
+
+    def script(self) -> CallScript:
+        """The call script as it is frozen into an attempt."""
+        return CallScript(
+            persona=self.agent.persona,
+            llm_model=self.agent.llm.model,
+            opening=self.agent.opening,
+            closing=self.agent.closing,
+            questions=self.agent.questions,
+        )
+
+
+class ContactCounts(ApiModel):
+    """Contacts of the current run."""
+
+    total: int = 0
+    done: int = 0
+    as_of: datetime | None = None
+
+
+class SessionCounts(ApiModel):
+    """Unfinished sessions by state."""
+
+    pending: int = 0
+    admitted: int = 0
+    dialing: int = 0
+    in_progress: int = 0
+
+
+class Waiting(ApiModel):
+    """Why sessions wait, by reason."""
+
+    reason: Annotated[str, StringConstraints(max_length=63)]
+    count: int
+    shortfall: Money | None = Field(default=None, description="The least that is missing for one of them.")
+    retry_at: datetime | None = None
+
+
+class CampaignMoney(ApiModel):
+    """What the campaign holds and has spent."""
+
+    held: Money = "0"
+    spent: Money = "0"
+    as_of: datetime | None = None
+
+
+class WorkerCounts(ApiModel):
+    """The pool that serves the campaign."""
+
+    ready: int = 0
+    slots_free: int = 0
+
+
+class CampaignStatus(ApiModel):
+    """What a campaign does; a projection, PostgreSQL has the truth."""
+
+    observed_generation: int | None = None
+    run_id: RunId | None = Field(default=None, alias="runID")
+    summary: Message | None = None
+    progress: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        default=None, description="Done of total."
+    )
+    live: int | None = Field(default=None, description="Calls being dialled or talked.")
+    waiting_count: int | None = Field(default=None, description="Sessions that wait.")
+    contacts: ContactCounts | None = None
+    sessions: SessionCounts | None = None
+    waiting: list[Waiting] = Field(default_factory=list, max_length=16, json_schema_extra=list_map("reason"))
+    money: CampaignMoney | None = None
+    workers: WorkerCounts | None = None
+    conditions: list[Condition] = conditions_field()
+
+
+_UNCHANGED = "self.%s == oldSelf.%s"
+
+SPEC_RULES: dict[str, Any] = rules(
+    rule(
+        "!has(self.limits.perCall) || !has(self.limits.total)"
+        " || quantity(self.limits.perCall).compareTo(quantity(self.limits.total)) <= 0",
+        "limits.perCall must not be above limits.total: lower it, or raise the total",
+    ),
+    rule(_UNCHANGED % ("currency", "currency"), "currency cannot be changed: make a new Campaign instead"),
+    rule(_UNCHANGED % ("timeZone", "timeZone"), "timeZone cannot be changed: make a new Campaign instead"),
+    rule(
+        "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
+        "contacts cannot be changed within a run: give a new runID to call another list",
+    ),
+    rule(
+        "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",
+        "choices must hold at least two entries for a question of type Choice, and be absent for other types",
+    ),
+    rule(
+        "self.agent.questions.all(q, !has(q.when) || self.agent.questions.exists(o, o.name == q.when.question))",
+        "when.question must be the name of another question of this campaign",
+    ),
+)
+METADATA_RULES = [rule("size(self.metadata.name) <= 40", "a Campaign's name has at most 40 characters: shorten it")]

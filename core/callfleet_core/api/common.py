@@ -1,0 +1,51 @@
+"""What the three kinds share: money, names, conditions, rules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from callfleet_core.money import MONEY_PATTERN
+from callfleet_core.script import ApiModel
+
+Money = Annotated[str, StringConstraints(pattern=MONEY_PATTERN, max_length=16)]
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", max_length=3)]
+RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$", max_length=16)]
+TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_+\-0-9/]+$", max_length=64)]
+Message = Annotated[str, StringConstraints(max_length=1024)]
+
+
+class Condition(ApiModel):
+    """One aspect of an object's state, as in every Kubernetes API."""
+
+    type: Annotated[str, StringConstraints(max_length=63)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, StringConstraints(max_length=63)]
+    message: Message
+    observed_generation: int | None = None
+    last_transition_time: datetime
+
+
+def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
+    """One CEL rule of a CRD, with the sentence that a user reads when it is broken."""
+    return {"rule": expression, "message": message, **extra}
+
+
+def rules(*entries: dict[str, str]) -> dict[str, Any]:
+    """A model's CEL rules, for json_schema_extra."""
+    return {"x-kubernetes-validations": list(entries)}
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """Marks a list as a map by `keys`, so that the API server refuses duplicates."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+def conditions_field() -> Any:
+    """The conditions of a status: Unknown on first visit, by the schema's default."""
+    return Field(
+        default_factory=list, max_length=16, json_schema_extra=list_map("type"), description="What holds, by type."
+    )

@@ -1,0 +1,220 @@
+"""Contacts, their consent, and who was called in which run of a campaign: PostgreSQL's truth, not Kubernetes'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core import phone
+
+# Contact ids are opaque but repeatable: a name-based UUID over the keyed digest of namespace and number.
+_CONTACT_NAMESPACE = UUID("6f4d1c1e-8d0e-5a35-9d5b-3f0a5f0c7a11")
+# Thirteen characters of base 32 are 65 bits: two of a million contacts collide once in 74 million campaigns.
+SESSION_HASH_LENGTH = 13
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+@dataclass(frozen=True)
+class ConsentIn:
+    """A consent as a source of contacts states it."""
+
+    kind: str
+    source: str
+    given_at: datetime
+
+
+@dataclass(frozen=True)
+class ContactIn:
+    """A contact as a source states it; the number is already E.164."""
+
+    phone: str
+    name: str | None
+    consent: ConsentIn | None
+
+
+@dataclass(frozen=True)
+class RunContact:
+    """A contact's place in a campaign's run; no number, no name."""
+
+    contact_id: UUID
+    position: int
+    session_name: str
+    state: str | None
+    disposition: str | None
+
+
+def contact_id(namespace: str, number: str, key: bytes) -> UUID:
+    """The contact's opaque id in its namespace, the same for the same number and key."""
+    return uuid5(_CONTACT_NAMESPACE, phone.contact_digest(namespace, number, key).hex())
+
+
+def session_name(campaign: str, run_id: str, contact: UUID) -> str:
+    """A session's deterministic name: campaign, run, 13 characters of the contact's id."""
+    value, characters = int(contact.hex, 16), []
+    for _ in range(SESSION_HASH_LENGTH):
+        value, digit = divmod(value, 32)
+        characters.append(_BASE32[digit])
+    return f"{campaign}-{run_id.lower()}-{''.join(characters)}"
+
+
+class ContactBook:
+    """The contacts of campaigns."""
+
+    def __init__(self, engine: AsyncEngine, key: bytes) -> None:
+        self._engine = engine
+        self._key = key
+
+    async def mirror_campaign(
+        self, *, namespace: str, name: str, uid: str, generation: int, suspended: bool, closed: bool
+    ) -> None:
+        """Says what begin_dial may count on: suspended or deleted campaigns dial nobody."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                text(_MIRROR_CAMPAIGN),
+                {
+                    "namespace": namespace, "name": name, "uid": uid, "generation": generation,
+                    "suspended": suspended, "closed": closed,
+                },
+            )  # fmt: skip
+
+    async def load(self, namespace: str, campaign: str, run_id: str, contacts: Sequence[ContactIn]) -> None:
+        """Stores contacts, their consent, and that they belong to this run; doing it again changes nothing."""
+        rows = [self._row(namespace, campaign, run_id, position, contact) for position, contact in enumerate(contacts)]
+        async with self._engine.begin() as connection:
+            for statement in (_LOAD_CONTACTS, _LOAD_CONSENTS, _LOAD_RUN):
+                await connection.execute(text(statement), {"rows": json.dumps(rows)})
+
+    def _row(self, namespace: str, campaign: str, run_id: str, position: int, contact: ContactIn) -> dict[str, Any]:
+        identity = contact_id(namespace, contact.phone, self._key)
+        consent = contact.consent
+        return {
+            "id": str(identity),
+            "namespace": namespace,
+            "campaign": campaign,
+            "run_id": run_id,
+            "position": position,
+            "session_name": session_name(campaign, run_id, identity),
+            "number_hash": phone.number_hash(contact.phone, self._key),
+            "phone": contact.phone,
+            "name": contact.name,
+            "kind": consent.kind if consent else None,
+            "source": consent.source if consent else None,
+            "given_at": consent.given_at.isoformat() if consent else None,
+        }
+
+    async def run(self, namespace: str, campaign: str, run_id: str) -> list[RunContact]:
+        """The contacts of a run in their order."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT contact_id, position, session_name, state, disposition FROM campaign_contacts"
+                    " WHERE namespace = :namespace AND campaign = :campaign AND run_id = :run_id ORDER BY position"
+                ),
+                {"namespace": namespace, "campaign": campaign, "run_id": run_id},
+            )
+            return [RunContact(**row) for row in rows.mappings()]
+
+    async def finish(
+        self, *, namespace: str, campaign: str, run_id: str, contact: UUID, state: str, disposition: str | None
+    ) -> None:
+        """Marks a contact as done in this run; from then on no attempt is granted for it."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "UPDATE campaign_contacts SET state = :state, disposition = :disposition,"
+                    " finished_at = COALESCE(finished_at, clock_timestamp()) WHERE namespace = :namespace"
+                    " AND campaign = :campaign AND run_id = :run_id AND contact_id = :contact"
+                ),
+                {
+                    "namespace": namespace, "campaign": campaign, "run_id": run_id, "contact": contact,
+                    "state": state, "disposition": disposition,
+                },
+            )  # fmt: skip
+
+    async def allow(self, numbers: Sequence[str]) -> None:
+        """Replaces the numbers that a real carrier may dial."""
+        hashes = [phone.number_hash(number, self._key) for number in numbers]
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                text("DELETE FROM dial_allowlist WHERE number_hash <> ALL(:hashes)"), {"hashes": hashes}
+            )
+            await connection.execute(
+                text("INSERT INTO dial_allowlist SELECT unnest(CAST(:hashes AS text[])) ON CONFLICT DO NOTHING"),
+                {"hashes": hashes},
+            )
+
+    async def without_consent(self, contacts: Sequence[UUID]) -> set[UUID]:
+        """Those of `contacts` whom nobody may call for want of a valid consent."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT id FROM unnest(CAST(:ids AS uuid[])) id WHERE NOT EXISTS (SELECT 1 FROM consents c"
+                    " WHERE c.contact_id = id AND c.revoked_at IS NULL AND c.given_at <= clock_timestamp())"
+                ),
+                {"ids": list(contacts)},
+            )
+            return set(rows.scalars())
+
+
+async def register_carrier(
+    engine: AsyncEngine,
+    *,
+    account_sid: str,
+    api_base_url: str,
+    public_url: str,
+    simulated: bool,
+    calls_per_second: float,
+) -> None:
+    """Puts a carrier account in force; its pace and addresses are the environment's, its clock is kept."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO carrier_accounts (account_sid, api_base_url, public_url, simulated, calls_per_second)"
+                " VALUES (:sid, :api, :public, :simulated, :cps) ON CONFLICT (account_sid) DO UPDATE SET"
+                " api_base_url = EXCLUDED.api_base_url, public_url = EXCLUDED.public_url,"
+                " simulated = EXCLUDED.simulated, calls_per_second = EXCLUDED.calls_per_second"
+            ),
+            {
+                "sid": account_sid, "api": api_base_url, "public": public_url, "simulated": simulated,
+                "cps": calls_per_second,
+            },
+        )  # fmt: skip
+
+
+_MIRROR_CAMPAIGN = """
+INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed)
+VALUES (:namespace, :name, :uid, :generation, :suspended, :closed)
+ON CONFLICT (namespace, name) DO UPDATE SET uid = EXCLUDED.uid, generation = EXCLUDED.generation,
+    suspended = EXCLUDED.suspended, closed = EXCLUDED.closed
+WHERE campaigns.uid <> EXCLUDED.uid OR campaigns.generation <= EXCLUDED.generation
+"""
+
+_ROWS = """jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, namespace text, campaign text, run_id text,
+    position integer, session_name text, number_hash text, phone text, name text, kind text, source text,
+    given_at timestamptz)"""
+
+_LOAD_CONTACTS = f"""
+INSERT INTO contacts (id, namespace, number_hash, phone, name)
+SELECT id, namespace, number_hash, phone, name FROM {_ROWS}
+ON CONFLICT (namespace, number_hash) DO UPDATE SET name = EXCLUDED.name
+WHERE contacts.name IS DISTINCT FROM EXCLUDED.name
+"""  # noqa: S608  # a constant of this module
+
+_LOAD_CONSENTS = f"""
+INSERT INTO consents (contact_id, kind, source, given_at)
+SELECT id, kind, source, given_at FROM {_ROWS} WHERE kind IS NOT NULL
+ON CONFLICT (contact_id, kind, source, given_at) DO NOTHING
+"""  # noqa: S608  # a constant of this module
+
+_LOAD_RUN = f"""
+INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position, session_name)
+SELECT namespace, campaign, run_id, id, position, session_name FROM {_ROWS}
+ON CONFLICT (namespace, campaign, run_id, contact_id) DO NOTHING
+"""  # noqa: S608  # a constant of this module

@@ -1,0 +1,17 @@
+"""PostgreSQL, Redis and Ollama on this machine for the demo and the tests, each ended with its owner."""
+
+from callfleet.hostservices.errors import HostServiceError
+from callfleet.hostservices.ollama import OllamaServer, ollama
+from callfleet.hostservices.postgres import PostgresServer, fresh_database, postgres
+from callfleet.hostservices.redis import RedisServer, redis
+
+__all__ = [
+    "HostServiceError",
+    "OllamaServer",
+    "PostgresServer",
+    "RedisServer",
+    "fresh_database",
+    "ollama",
+    "postgres",
+    "redis",
+]

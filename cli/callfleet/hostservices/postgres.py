@@ -1,0 +1,157 @@
+"""A PostgreSQL server of our own, on addresses we choose, gone with its owner."""
+
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from callfleet.hostservices.errors import HostServiceError
+from callfleet.hostservices.process import (
+    LOOPBACK,
+    Service,
+    free_port,
+    new_password,
+    private_folder,
+    running,
+    service_user,
+)
+from callfleet.parts.debian import which
+
+OLDEST_MAJOR = 15
+START_TIMEOUT_S = 60.0
+INITDB_TIMEOUT_S = 120.0
+CONNECT_TIMEOUT_S = 5
+USER = DATABASE = "callfleet"
+# The data lives for one run only: what a power cut would lose is of no value.
+UNSAFE_BUT_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server's URL (`postgresql://user:password@host:port/database`); `log` is None when it is not ours."""
+
+    url: str
+    log: Path | None
+
+    def url_at(self, host: str) -> str:
+        """The same server as seen through another of its addresses."""
+        return _with_host(self.url, host)
+
+
+@contextmanager
+def postgres(listen_on: Sequence[str] = (LOOPBACK,), url: str | None = None) -> Iterator[PostgresServer]:
+    """Yield a PostgreSQL ≥ 15: the one at `url`, or our own on `listen_on`, passwords by SCRAM.
+
+    The user owns the server (may create databases and roles). Raises HostServiceError.
+    """
+    if url is not None:
+        yield PostgresServer(url, None)
+        return
+    binaries = find_binaries()
+    user = service_user("postgres", "nobody")
+    password, port = new_password(), free_port(listen_on)
+    home = private_folder("postgres", user)
+    try:
+        _initdb(binaries, home, user, password)
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    options = [f"listen_addresses={','.join(listen_on)}", f"port={port}", "unix_socket_directories="]
+    options += ["max_connections=200", "log_timezone=UTC", "timezone=UTC", *UNSAFE_BUT_FAST]
+    argv = [str(binaries / "postgres"), "-D", str(home / "data")]
+    argv += [word for option in options for word in ("-c", option)]
+    service = Service("postgres", argv, user=user, stop_signal=signal.SIGINT, remove=home)
+    server = f"postgresql://{USER}:{password}@{listen_on[0]}:{port}"
+    with running(service, lambda: _answers(f"{server}/postgres"), START_TIMEOUT_S) as log:
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        yield PostgresServer(f"{server}/{DATABASE}", log)
+
+
+@contextmanager
+def fresh_database(url: str, prefix: str = "callfleet_test") -> Iterator[str]:
+    """The URL of a new, empty database on the server at `url`, dropped at the end of the block."""
+    name = f"{prefix}_{secrets.token_hex(6)}"
+    identifier = sql.Identifier(name)
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+    try:
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+
+
+def find_binaries() -> Path:
+    """The folder of the newest `initdb` of major ≥ 15: distribution's folders, then PATH."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+    on_path = which("initdb")
+    folders = ([on_path.resolve().parent] if on_path else []) + folders
+    for folder in reversed(folders):
+        if (folder / "postgres").is_file() and _major(folder) >= OLDEST_MAJOR:
+            return folder
+    raise HostServiceError(
+        f"no PostgreSQL {OLDEST_MAJOR} or newer here: run `callfleet parts build debian`, or give a database URL"
+    )
+
+
+def major_version(text: str) -> int:
+    """15 from `postgres (PostgreSQL) 15.18 (Debian …)`; 0 when there is none."""
+    match = re.search(r"\(PostgreSQL\) (\d+)", text)
+    return int(match.group(1)) if match else 0
+
+
+def _major(folder: Path) -> int:
+    argv = [str(folder / "postgres"), "--version"]
+    return major_version(subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout)
+
+
+def _initdb(binaries: Path, home: Path, user: str | None, password: str) -> None:
+    """Make the data folder; only passwords open it, from the networks this machine is directly on."""
+    secret = home / "password"
+    secret.touch(0o600)
+    secret.write_text(password)
+    if user is not None:
+        shutil.chown(secret, user)
+    argv = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", USER, "--pwfile", str(secret)]
+    argv += ["--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    done = subprocess.run(
+        argv,
+        user=user,
+        group=user and pwd.getpwnam(user).pw_gid,
+        extra_groups=None if user is None else [],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=INITDB_TIMEOUT_S,
+        check=False,
+    )
+    secret.unlink()
+    if done.returncode != 0:
+        raise HostServiceError(f"initdb failed: {done.stderr.strip()[-500:]}")
+    rules = home / "data" / "pg_hba.conf"
+    rules.write_text("host all all samehost scram-sha-256\nhost all all samenet scram-sha-256\n")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
+
+
+def _with_host(url: str, host: str) -> str:
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}{at}{host}:{parts.port}"))

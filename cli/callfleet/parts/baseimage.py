@@ -1,0 +1,122 @@
+"""Images made without a registry: the Debian base our Dockerfiles fall back to, and the pause image."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from callfleet.parts.debian import which
+from callfleet.parts.errors import MissingToolError
+from callfleet.parts.ociarchive import single_file_layer, write_archive
+from callfleet.parts.part import BuildContext, Found, cached_build
+from callfleet.parts.paths import part_home
+from callfleet.parts.recipe import recipe_hash
+
+BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+SUITE = "bookworm"
+BUILD_TIMEOUT_S = 1200.0
+BASE_NAME = "localhost/callfleet/base:bookworm"
+PAUSE_NAME = "localhost/callfleet/pause:1"
+# The pod's first process: it only holds the pod's namespaces and reaps what is re-parented to it.
+PAUSE_SOURCE = """\
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void down(int number) { (void)number; _exit(0); }
+static void reap(int number) { (void)number; while (waitpid(-1, 0, WNOHANG) > 0) {} }
+int main(void) {
+  signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, reap);
+  for (;;) pause();
+}
+"""
+
+
+def _program(name: str) -> str:
+    found = which(name)
+    if found is None:
+        raise MissingToolError(f"{name} is not installed; run `callfleet parts build debian`")
+    return str(found)
+
+
+@dataclass(frozen=True)
+class BaseImagePart:
+    """A minimal Debian with Python, as an OCI archive (`base.tar`)."""
+
+    name: str = "base"
+    title: str = "Image base (Debian with Python, for machines no registry answers)"
+    expected_s: float = 70.0
+    lane: str = "net"
+    needs: tuple[str, ...] = ("debian",)
+
+    @property
+    def key(self) -> str:
+        """The recipe: suite and packages."""
+        return recipe_hash([SUITE, BASE_PACKAGES, "v1"])
+
+    def find(self) -> Found | None:
+        """Only the cache: a registry's image is looked for when images are built."""
+        path = part_home(self.name) / self.key
+        return Found("cache", path) if path.is_dir() else None
+
+    def build(self, context: BuildContext) -> Found:
+        """Debootstrap, drop what an image does not need, archive."""
+
+        def make(target: Path) -> None:
+            if os.geteuid() != 0:
+                raise MissingToolError("making the images' base needs root; run `sudo callfleet parts build base`")
+            root = target / "rootfs"
+            argv = [
+                _program("debootstrap"),
+                "--variant=minbase",
+                f"--include={BASE_PACKAGES}",
+                SUITE,
+                str(root),
+            ]
+            context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
+            script = 'rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/*'
+            script += ' "$1"/usr/share/locale/* "$1"/usr/share/man/* && tar -C "$1" --numeric-owner -cf "$2" .'
+            script += ' && rm -rf "$1"'
+            layer = target / "rootfs.tar"
+            argv = ["sh", "-c", script, "sh", str(root), str(layer)]
+            context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
+            write_archive(target / "base.tar", layer, BASE_NAME, entrypoint=[], user="")
+            layer.unlink()
+
+        path = cached_build(self.name, self.key, make, lambda: context.note("another process makes it"))
+        return Found("cache", path)
+
+
+@dataclass(frozen=True)
+class PauseImagePart:
+    """The image of a pod's first container, as an OCI archive (`pause.tar`)."""
+
+    name: str = "pause"
+    title: str = "Pause image"
+    expected_s: float = 5.0
+    lane: str = "net"
+    needs: tuple[str, ...] = ("debian",)
+
+    @property
+    def key(self) -> str:
+        """The recipe: the source and the name."""
+        return recipe_hash([PAUSE_SOURCE, PAUSE_NAME])
+
+    def find(self) -> Found | None:
+        """Only the cache."""
+        path = part_home(self.name) / self.key
+        return Found("cache", path) if path.is_dir() else None
+
+    def build(self, context: BuildContext) -> Found:
+        """Compile statically and wrap the program in an image of one layer."""
+
+        def make(target: Path) -> None:
+            source, binary = target / "pause.c", target / "pause"
+            source.write_text(PAUSE_SOURCE)
+            argv = [_program("gcc"), "-Os", "-static", "-s", "-o", str(binary), str(source)]
+            context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
+            layer = target / "layer.tar"
+            layer.write_bytes(single_file_layer(binary, "pause"))
+            write_archive(target / "pause.tar", layer, PAUSE_NAME, entrypoint=["/pause"], user="65535:65535")
+
+        path = cached_build(self.name, self.key, make, lambda: context.note("another process makes it"))
+        return Found("cache", path)

@@ -1,0 +1,221 @@
+"""A call's life at the carrier: queued, ringing, in progress or not, and the end that is billed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+import structlog
+
+from callfleet_simulator import billing
+from callfleet_simulator.audio import LineNoise
+from callfleet_simulator.callbacks import CallbackQueue, call_params
+from callfleet_simulator.calls import Call, CallStatus, now
+from callfleet_simulator.errors import TwimlError
+from callfleet_simulator.far_end import FarEnd
+from callfleet_simulator.media import MediaStream
+from callfleet_simulator.pacing import Lateness
+from callfleet_simulator.people import Behaviour, Person
+from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
+from callfleet_simulator.webhooks import WebhookError, Webhooks
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN_NUMBER_S = 0.5  # what a network takes to say that a number is not in service
+MAX_DOCUMENTS = 50  # a call that is redirected for ever ends here
+RETRIEVAL_FAILED = 11200
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the carrier lends to each call."""
+
+    webhooks: Webhooks
+    prices: billing.Prices
+    lateness: Lateness
+    person_at: Callable[[str], Person | None]
+    far_end: Callable[[Call, Person], FarEnd]
+    noise: Callable[[], LineNoise]
+    queue_s: float
+    price_delay_s: float
+
+
+@dataclass(frozen=True)
+class Document:
+    """Where the next TwiML comes from."""
+
+    twiml: str | None = None
+    url: str | None = None
+    method: str = "POST"
+
+
+class CallLife:
+    """Lives one call. `run` is its task; `end` and `redirect` are what REST may do to it meanwhile."""
+
+    def __init__(self, call: Call, line: Line) -> None:
+        self.call = call
+        self._line = line
+        self._over = asyncio.Event()
+        self._end_status = CallStatus.COMPLETED
+        self._interrupt = asyncio.Event()
+        self._next: Document | None = None
+        self._stream_seconds: list[float] = []
+
+    def end(self, status: CallStatus) -> None:
+        """Ends the call as soon as its task runs: canceled while it rings, completed later."""
+        if not self._over.is_set():
+            self._end_status = status
+            self._over.set()
+            self._interrupt.set()
+
+    def redirect(self, document: Document) -> None:
+        """Goes on with other TwiML, in the middle of whatever happens now."""
+        self._next = document
+        self._interrupt.set()
+
+    async def run(self) -> None:
+        """From queued to billed, with every callback delivered or given up."""
+        callbacks = CallbackQueue(self.call, self._line.webhooks)
+        try:
+            await self._dial(callbacks)
+        except asyncio.CancelledError:  # stopped hard: nothing is delivered any more
+            callbacks.cancel()
+            raise
+        log.info(
+            "call ended",
+            call_sid=self.call.sid,
+            status=self.call.status.value,
+            duration_s=self.call.duration_s,
+        )
+        callbacks.post("completed")
+        await asyncio.gather(callbacks.finish(), self._price())
+
+    async def _dial(self, callbacks: CallbackQueue) -> None:
+        if await self._waited(self._line.queue_s):
+            return self._close(self._end_status)
+        callbacks.post("initiated")
+        person = self._line.person_at(self.call.request.to)
+        if person is None:
+            canceled = await self._waited(UNKNOWN_NUMBER_S)
+            return self._close(self._end_status if canceled else CallStatus.FAILED, sip_code=404)
+        self.call.start_time = now()
+        self.call.move(CallStatus.RINGING)
+        callbacks.post("ringing")
+        timeout_s = self.call.request.ring_timeout_s
+        rings_s = math.inf if person.behaviour is Behaviour.NO_ANSWER else person.ring_s
+        if await self._waited(min(rings_s, timeout_s)):
+            return self._close(CallStatus.CANCELED, sip_code=487)
+        if person.behaviour is Behaviour.BUSY:
+            return self._close(CallStatus.BUSY, sip_code=486)
+        if rings_s > timeout_s:
+            return self._close(CallStatus.NO_ANSWER, sip_code=480)
+        self.call.answered = True
+        self.call.move(CallStatus.IN_PROGRESS)
+        callbacks.post("answered")
+        return await self._talk(person)
+
+    async def _waited(self, seconds: float) -> bool:
+        """Waits so long; True at once when the call was ended meanwhile."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
+        return self._over.is_set()
+
+    def _close(self, status: CallStatus, sip_code: int | None = None) -> None:
+        self.call.end_time = now()
+        self.call.sip_code = sip_code
+        self.call.move(status)
+
+    async def _talk(self, person: Person) -> None:
+        loop = asyncio.get_running_loop()
+        answered_at = loop.time()
+        limit_s = self.call.request.time_limit_s
+        limit = loop.call_later(limit_s, self.end, CallStatus.COMPLETED)
+        far_end = self._line.far_end(self.call, person)
+        hang_up = asyncio.create_task(self._when_hung_up(far_end))
+        try:
+            await self._follow_documents(far_end)
+        finally:
+            limit.cancel()
+            hang_up.cancel()
+            with suppress(asyncio.CancelledError):
+                await hang_up
+            await far_end.aclose()
+            # The limit is exact for the bill, whatever the timer's lateness.
+            self.call.duration_s = math.ceil(min(loop.time() - answered_at, limit_s))
+            billing.bill(self.call, self._line.prices, self._stream_seconds)
+            self._close(CallStatus.COMPLETED, sip_code=200)
+
+    async def _when_hung_up(self, far_end: FarEnd) -> None:
+        await far_end.hung_up.wait()
+        self.end(CallStatus.COMPLETED)
+
+    async def _follow_documents(self, far_end: FarEnd) -> None:
+        request = self.call.request
+        document: Document | None = Document(url=request.url, twiml=request.twiml, method=request.method)
+        for _ in range(MAX_DOCUMENTS):
+            if document is None or self._over.is_set():
+                return
+            self._interrupt.clear()
+            try:
+                verbs = parse(await self._fetch(document))
+            except (WebhookError, TwimlError) as error:
+                code = error.code if isinstance(error, TwimlError) else RETRIEVAL_FAILED
+                self._warn(code, str(error))
+                return
+            document = await self._follow(verbs, far_end)
+
+    async def _fetch(self, document: Document) -> str:
+        if document.url is None:
+            return document.twiml or ""
+        params = call_params(self.call)
+        try:
+            return await self._line.webhooks.fetch_twiml(document.url, document.method, params)
+        except WebhookError:
+            fallback = self.call.request.fallback_url
+            if fallback is None:
+                raise
+            failed = {"ErrorCode": str(RETRIEVAL_FAILED), "ErrorUrl": document.url}
+            return await self._line.webhooks.fetch_twiml(fallback, "POST", {**params, **failed})
+
+    async def _follow(self, verbs: list[Verb], far_end: FarEnd) -> Document | None:
+        """Runs a document's verbs. Returns the document to go on with, or None: the call is over."""
+        for verb in verbs:
+            if self._over.is_set():
+                return None
+            match verb:
+                case Hangup() | Reject():
+                    return None
+                case Say(seconds) | Pause(seconds):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._interrupt.wait(), seconds)
+                case Stream():
+                    await self._stream(verb, far_end)
+            if self._interrupt.is_set():  # ended, or redirected
+                document, self._next = self._next, None
+                return document
+            if isinstance(verb, Stream) and verb.action is not None:
+                return Document(url=urljoin(self.call.request.url or "", verb.action))
+        return None
+
+    async def _stream(self, verb: Stream, far_end: FarEnd) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness)
+        end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
+        if end.code is not None:
+            self._warn(end.code, "the media stream was ended by the other side or broke")
+        if stream.connected:
+            self._stream_seconds.append(math.ceil(loop.time() - began))
+
+    def _warn(self, code: int, reason: str) -> None:
+        self.call.warnings.append(code)
+        log.warning("carrier warning", call_sid=self.call.sid, code=code, reason=reason)
+
+    async def _price(self) -> None:
+        await asyncio.sleep(self._line.price_delay_s)
+        self.call.price_micros = billing.connectivity_micros(self.call, self._line.prices)
+        self.call.date_updated = now()

@@ -1,0 +1,146 @@
+"""The people file: who answers which number, how, and what they say. See docs/simulator.md."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from callfleet_simulator.errors import PeopleFileError
+
+MAX_FILE_BYTES = 1024 * 1024
+
+Number = Annotated[str, StringConstraints(pattern=r"^\+[1-9]\d{6,14}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Phrase = Annotated[str, StringConstraints(min_length=2, max_length=80)]
+Topic = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class Strict(BaseModel):
+    """Base: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Behaviour(StrEnum):
+    """What happens when the number is called."""
+
+    WILLING = "willing"
+    BUSY = "busy"
+    NO_ANSWER = "noAnswer"
+
+
+class Voice(Strict):
+    """How a person sounds."""
+
+    length_scale: float = Field(default=1.05, ge=0.5, le=2.0, description="Piper's: larger speaks slower.")
+    pitch: float = Field(default=1.1, ge=0.7, le=1.4, description="1.0 is the model's own pitch.")
+
+
+class Rule(Strict):
+    """What the person says when they hear something: one of `says`, another one when asked again."""
+
+    topic: Topic | None = Field(default=None, description="A list of phrases under the file's `topics`.")
+    hears: list[Phrase] = Field(default_factory=list, max_length=40, description="Phrases to listen for.")
+    says: list[Line] = Field(min_length=1, max_length=8)
+    ends: bool = Field(default=False, description="Hangs up after saying it.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.topic is None) == (not self.hears):
+            raise ValueError("a rule needs either `topic` or `hears`, and not both")
+        return self
+
+
+class Person(Strict):
+    """One number and who is behind it. Durations in seconds."""
+
+    name: str = Field(min_length=1, max_length=60)
+    behaviour: Behaviour = Behaviour.WILLING
+    ring_s: float = Field(default=3.0, ge=0, le=600, description="How long it rings before they pick up.")
+    answer_after_s: float = Field(
+        default=0.6, ge=0, le=30, description="Picked up, until they say the greeting."
+    )
+    greeting: Line | None = Field(
+        default=None, description="Said on picking up; null: waits to be spoken to."
+    )
+    voice: Voice = Voice()
+    thinks_s: tuple[float, float] = Field(default=(0.6, 1.4), description="Pause before an answer: from, to.")
+    patience_s: float = Field(
+        default=12.0, ge=2, le=120, description="Silence after which they ask who is there."
+    )
+    script: list[Rule] = Field(default_factory=list, max_length=60)
+    fallback: list[Line] = Field(
+        default_factory=lambda: ["Sorry, could you say that again?", "I'm sorry, I didn't get that."],
+        min_length=1,
+        max_length=8,
+        description="Said when nothing in the script fits.",
+    )
+    max_repeats: int = Field(
+        default=3, ge=1, le=10, description="The same thing so often, then they hang up."
+    )
+    max_s: float = Field(default=300.0, ge=1, le=3600, description="Hangs up after so long on the line.")
+
+    @model_validator(mode="after")
+    def _pause_is_a_range(self) -> Self:
+        low, high = self.thinks_s
+        if not 0 <= low <= high <= 10:
+            raise ValueError("thinks_s must be [from, to] with 0 <= from <= to <= 10")
+        return self
+
+
+class People(Strict):
+    """The whole file."""
+
+    topics: dict[Topic, list[Phrase]] = Field(default_factory=dict, max_length=100)
+    everyone: list[Rule] = Field(
+        default_factory=list, max_length=20, description="Rules that each talking person has after their own."
+    )
+    people: dict[Number, Person] = Field(min_length=1, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _topics_exist(self) -> Self:
+        for number, person in self.people.items():
+            for rule in person.script:
+                if rule.topic is not None and rule.topic not in self.topics:
+                    raise ValueError(f"{number}: the topic {rule.topic!r} is not listed under `topics`")
+        for rule in self.everyone:
+            if rule.topic is not None and rule.topic not in self.topics:
+                raise ValueError(f"everyone: the topic {rule.topic!r} is not listed under `topics`")
+        return self
+
+    def rules_of(self, person: Person) -> list[Rule]:
+        """A person's own rules, then everyone's, with the topics' phrases filled in."""
+        return [
+            rule
+            if rule.topic is None
+            else Rule(hears=self.topics[rule.topic], says=rule.says, ends=rule.ends)
+            for rule in [*person.script, *self.everyone]
+        ]
+
+
+def load_people(path: Path) -> People:
+    """Reads and checks a people file. Raises PeopleFileError with the place and the remedy."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PeopleFileError(f"{path} is larger than 1 MiB: split the people over several simulators")
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise PeopleFileError(f"cannot read the people file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PeopleFileError(f"{path} is not YAML: {error}") from error
+    try:
+        return People.model_validate(content)
+    except ValidationError as error:
+        raise PeopleFileError(f"{path} cannot be used:\n{_readable(error)}") from error
+
+
+def _readable(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in problem["loc"]) or "(top)"
+        lines.append(f"  {place}: {problem['msg']}")
+    return "\n".join(lines)

@@ -6,13 +6,24 @@ import calendar as _calendar
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-MONTHS = {name.lower(): index for index, name in enumerate(_calendar.month_name) if name} | {
-    name.lower(): index for index, name in enumerate(_calendar.month_abbr) if name
-} | {"sept": 9}
+MONTHS = (
+    {name.lower(): index for index, name in enumerate(_calendar.month_name) if name}
+    | {name.lower(): index for index, name in enumerate(_calendar.month_abbr) if name}
+    | {"sept": 9}
+)
 WEEKDAYS = {name.lower(): index for index, name in enumerate(_calendar.day_name)}
 SEASONS = {"spring": 3, "summer": 6, "fall": 9, "autumn": 9, "winter": 12}
-HOLIDAYS = {"christmas": (12, 25), "the holidays": (12, 25), "thanksgiving": (11, 26), "halloween": (10, 31),
-            "new year": (1, 1), "new year's": (1, 1), "new years": (1, 1), "easter": (4, 5), "the fourth of july": (7, 4)}
+HOLIDAYS = {
+    "christmas": (12, 25),
+    "the holidays": (12, 25),
+    "thanksgiving": (11, 26),
+    "halloween": (10, 31),
+    "new year": (1, 1),
+    "new year's": (1, 1),
+    "new years": (1, 1),
+    "easter": (4, 5),
+    "the fourth of july": (7, 4),
+}
 MAX_YEARS_AHEAD = 30
 
 

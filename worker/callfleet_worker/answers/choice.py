@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rapidfuzz import fuzz
 
@@ -12,7 +13,17 @@ from callfleet_worker.answers.words import Answer, is_unsure, last_correction, t
 EXACT_SCORE = 100.0
 MIN_SCORE = 84.0
 _MIN_PREFIX = 4
-_ORDINALS = {"first": 0, "1st": 0, "second": 1, "2nd": 1, "third": 2, "3rd": 2, "last": -1, "latter": -1, "former": 0}
+_ORDINALS = {
+    "first": 0,
+    "1st": 0,
+    "second": 1,
+    "2nd": 1,
+    "third": 2,
+    "3rd": 2,
+    "last": -1,
+    "latter": -1,
+    "former": 0,
+}
 _NOT = re.compile(
     r"\b(?:not|no|isn't|don't (?:want|need|like)|rather than|instead of|never|except|without)\s+"
     r"(?:really |looking for |interested in )?(?:an?|the|any)?\s*(\w+(?: \w+)?)",
@@ -40,7 +51,7 @@ def parse_choice(text: str, choices: Sequence[str]) -> Answer | None:
 
 def _named(text: str, choices: Sequence[str]) -> dict[str, float]:
     words = words_of(text)
-    spans = words + ["".join(pair) for pair in zip(words, words[1:], strict=False)]
+    spans = words + ["".join(pair) for pair in pairwise(words)]
     found: dict[str, float] = {}
     for choice in choices:
         score = max((_likeness(choice, words, span) for span in spans), default=0.0)
@@ -79,7 +90,7 @@ def _without_parts(found: dict[str, float], words: list[str]) -> dict[str, float
             if joined_short == joined_long or joined_short not in joined_long:
                 continue
             mentions = sum(word.rstrip("s") == joined_short.rstrip("s") for word in words)
-            inside = sum("".join(pair).rstrip("s") == joined_long.rstrip("s") for pair in zip(words, words[1:], strict=False))
+            inside = sum("".join(pair).rstrip("s") == joined_long.rstrip("s") for pair in pairwise(words))
             if mentions <= inside:
                 kept.pop(short, None)
     return kept

@@ -1,8 +1,8 @@
 """When: "in the next three months", "by March", "this summer"; relative to the call's own day.
 
-Decisions, all tested: "in N units" begins N units from now and lasts one unit; "in the next N units" and "within N units"
-begin today; "by X" runs from today to X's end and "before X" to the day before it; a bare season or month is the
-one under way or coming; "as soon as possible" is 30 days, "soon" 90; "after X" is the 90 days that follow.
+Decisions, all tested: "in N units" begins N units from now and lasts one unit; "in the next N units" and
+"within N units" begin today; "by X" runs from today to X's end and "before X" to the day before it; a bare season or
+month is the one under way or coming; "as soon as possible" is 30 days, "soon" 90; "after X" is the 90 days that follow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from typing import cast
 
 import dateparser
 
@@ -31,7 +30,8 @@ _WEEKDAY = "(" + "|".join(cal.WEEKDAYS) + ")"
 _PART = r"(?:(?:the )?(early|mid|middle|late|beginning|start|end|tail end)(?: of| in|-)? ?)?"
 _YEAR = r"(20\d\d)"
 _DOUBT = re.compile(
-    r"\b(?:don't know|do not know|no idea|not (?:\w+ )?sure|never|whenever|no (?:rush|hurry|plans?|timeline)|not any ?time|"
+    r"\b(?:don't know|do not know|no idea|not (?:\w+ )?sure|never|whenever|no (?:rush|hurry|plans?|"
+    r"timeline)|not any ?time|"
     r"haven't (?:decided|thought)|depends|doesn't matter|no clue|not (?:planning|moving|going))\b"
 )
 _ASAP = re.compile(
@@ -59,7 +59,9 @@ def parse_date_range(text: str, today: date) -> Answer | None:
 
 
 def _by_rules(plain: str, today: date, heard: str) -> Span | None:
-    named_may = re.search(r"\bMay\b", heard) or re.search(r"\b(?:in|by|next|this|of|before|until|or|and|early|mid|late|till|around|about) may\b|^may$", plain)
+    named_may = re.search(r"\bMay\b", heard) or re.search(
+        r"\b(?:in|by|next|this|of|before|until|or|and|early|mid|late|till|around|about) may\b|^may$", plain
+    )
     masked = plain if named_may else re.sub(r"\bmay\b", "might", plain)
     for pattern, build in _RULES:
         match = pattern.search(masked)
@@ -185,10 +187,22 @@ def _year(match: re.Match[str], today: date) -> Span | None:
 
 def _quarter(match: re.Match[str], today: date) -> Span | None:
     which, of_half, year = match[1], match[2] == "half", match[3]
-    index = {"1st": 0, "first": 0, "2nd": 1, "second": 1, "3rd": 2, "third": 2, "4th": 3, "fourth": 3, "last": -1}[which]
+    index = {
+        "1st": 0,
+        "first": 0,
+        "2nd": 1,
+        "second": 1,
+        "3rd": 2,
+        "third": 2,
+        "4th": 3,
+        "fourth": 3,
+        "last": -1,
+    }[which]
     months = 6 if of_half else 3
     index = (12 // months - 1) if index == -1 else index
-    target = today.year + 1 if year == "next year" else today.year if year in ("this year", "the year", None) else int(year)
+    target = (
+        today.year + 1 if year == "next year" else today.year if year in ("this year", "the year", None) else int(year)
+    )
     if index * months >= 12:
         return None
     start = date(target, index * months + 1, 1)
@@ -214,13 +228,17 @@ def _year_end(_match: re.Match[str], today: date) -> Span:
     return cal.part_of(Span(date(today.year, 1, 1), date(today.year, 12, 31)), "end")
 
 
-_MONTH_RULE = re.compile(rf"(?<!\dst of )(?<!\dnd of )(?<!\drd of )(?<!\dth of )(?<!\dst )(?<!\dnd )(?<!\drd )(?<!\dth )\b{_PART}{_MONTH}(?!\s\d{{1,2}}(?:st|nd|rd|th)?\b)(?: (?:of )?{_YEAR})?\b")
-_SEASON_RULE = re.compile(rf"\b{_PART}(this|next|the|in|coming|this coming)? ?(?:coming )?{_SEASON}\b(?: (?:of )?{_YEAR})?")
+_NO_DAY_BEFORE = "".join(rf"(?<!\d{suffix}{of} )" for suffix in ("st", "nd", "rd", "th") for of in ("", " of"))
+_MONTH_RULE = re.compile(rf"{_NO_DAY_BEFORE}\b{_PART}{_MONTH}(?!\s\d{{1,2}}(?:st|nd|rd|th)?\b)(?: (?:of )?{_YEAR})?\b")
+_SEASON_RULE = re.compile(
+    rf"\b{_PART}(this|next|the|in|coming|this coming)? ?(?:coming )?{_SEASON}\b(?: (?:of )?{_YEAR})?"
+)
 _THIS_NEXT = re.compile(rf"\b{_PART}(this|next|the|later this|the following) {_UNIT}\b")
 _YEAR_RULE = re.compile(rf"\b{_PART}{_YEAR}\b")
 _HOLIDAY_RULE = re.compile(rf"\b(?:the )?{_HOLIDAY}\b")
 _QUARTER = re.compile(
-    r"\b(1st|2nd|3rd|4th|first|second|third|fourth|last) (quarter|half)(?: of (next year|this year|the year|20\d\d))?\b"
+    r"\b(1st|2nd|3rd|4th|first|second|third|fourth|last) (quarter|half)(?: of (next year|this year|"
+    r"the year|20\d\d))?\b"
 )
 _ANCHORS: list[_Rule] = [
     (re.compile(r"(?:the )?end of the year|year ?end|year's end"), _year_end),
@@ -234,9 +252,24 @@ _ANCHORS: list[_Rule] = [
     (re.compile(rf"(this|next)? ?{_WEEKDAY}"), _weekday),
 ]
 _RULES: list[_Rule] = [
-    (re.compile(rf"\b(\d{{1,2}}(?:\.5)?) ?(?:to|or|-|and|maybe) (?:maybe )?(\d{{1,2}}(?:\.5)?) {_UNIT}\b"), _units_range),
-    (re.compile(rf"\b(?:(?:in|within|over|during|for) )?the (?:next|coming|following)(?: {_COUNT})? {_UNIT}\b(?<!the following year)"), _within),
-    (re.compile(rf"\b(?:within|inside(?: of)?|under|less than|no (?:more|later) than|at most|up to)(?: the)?(?: next)?(?: about)?(?: {_COUNT})? {_UNIT}\b"), _within),
+    (
+        re.compile(rf"\b(\d{{1,2}}(?:\.5)?) ?(?:to|or|-|and|maybe) (?:maybe )?(\d{{1,2}}(?:\.5)?) {_UNIT}\b"),
+        _units_range,
+    ),
+    (
+        re.compile(
+            rf"\b(?:(?:in|within|over|during|for) )?the (?:next|coming|"
+            rf"following)(?: {_COUNT})? {_UNIT}\b(?<!the following year)"
+        ),
+        _within,
+    ),
+    (
+        re.compile(
+            rf"\b(?:within|inside(?: of)?|under|less than|no (?:more|later) than|at most|"
+            rf"up to)(?: the)?(?: next)?(?: about)?(?: {_COUNT})? {_UNIT}\b"
+        ),
+        _within,
+    ),
     (re.compile(rf"\bnext {_COUNT} {_UNIT}\b"), _within),
     (re.compile(r"\b(by|before|prior to|ahead of|until|till|no later than) (.+)"), _by),
     (re.compile(r"\b(?:after|past|following) (.+)"), _after),
@@ -254,7 +287,8 @@ _RULES: list[_Rule] = [
     (_SOON, _days(SOON_DAYS)),
 ]
 _EXPLICIT = re.compile(
-    rf"\b(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?: 20\d\d)?|(?:the )?\d{{1,2}}(?:st|nd|rd|th) (?:of )?{_MONTH}(?: 20\d\d)?|"
+    rf"\b(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?: 20\d\d)?|(?:the )?\d{{1,2}}(?:st|nd|rd|"
+    rf"th) (?:of )?{_MONTH}(?: 20\d\d)?|"
     rf"\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?)\b"
 )
 
@@ -263,11 +297,13 @@ def _explicit(plain: str, today: date) -> Span | None:
     """A day of the calendar, read by dateparser; else a bare year."""
     match = _EXPLICIT.search(plain)
     if match:
-        base = datetime(today.year, today.month, today.day)  # noqa: DTZ001 - dateparser wants a naive base; only its date is used
-        parsed = cast("datetime | None", dateparser.parse(
-            match[0].removeprefix("the "), languages=["en"],
+        # dateparser wants a naive base; only its date is used.
+        base = datetime(today.year, today.month, today.day)  # noqa: DTZ001
+        parsed = dateparser.parse(
+            match[0].removeprefix("the "),
+            languages=["en"],
             settings={"PREFER_DATES_FROM": "future", "RELATIVE_BASE": base, "DATE_ORDER": "MDY"},
-        ))
+        )
         if parsed is not None:
             return Span(parsed.date(), parsed.date())
     year = _YEAR_RULE.search(plain)

@@ -26,10 +26,13 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
     (
         Intent.OPT_OUT,
         re.compile(
-            r"\b(?:stop|quit|don't|do not|never) (?:\w+ )?(?:call|calling|contact|contacting|phone|phoning|bother|bothering|"
+            r"\b(?:stop|quit|don't|do not|never) (?:\w+ )?(?:call|calling|contact|contacting|phone|"
+            r"phoning|bother|bothering|"
             r"ring|ringing)(?:ing)? ?(?:me|us|here|this|again|my|anymore|ever|$|[.,!])|"
-            r"\b(?:take|remove|get|cross|strike|drop|delete) (?:me|us|my (?:number|name)|this number)\b.{0,20}\b(?:off|from|out)\b|"
-            r"\bdo[- ]not[- ]call (?:list|registry)\b|\bput me on (?:your|the|a) (?:do not|don't|no)\b|\bunsubscribe\b|"
+            r"\b(?:take|remove|get|cross|strike|drop|delete) (?:me|us|my (?:number|name)|"
+            r"this number)\b.{0,20}\b(?:off|from|out)\b|"
+            r"\bdo[- ]not[- ]call (?:list|registry)\b|\bput me on (?:your|the|a) (?:do not|don't|"
+            r"no)\b|\bunsubscribe\b|"
             r"\b(?:lose|forget|delete) (?:my|this) number\b|\bleave (?:me|us) alone\b|\bstop harassing\b|"
             r"\b(?:never|don't ever|do not ever) call\b|\bstop calling\b",
             re.IGNORECASE,
@@ -39,8 +42,10 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
         Intent.WRONG_PERSON,
         re.compile(
             r"\bwrong (?:number|person|guy|house|family)\b|\bno ?(?:body|one) (?:here )?(?:by|with|of) that name\b|"
-            r"\b(?:that's|that is|i'm|i am|this is|it's) not (?:me|him|her|(?:my|their) name|the (?:right )?person)\b|"
-            r"\b(?:doesn't|does not|don't) live here\b|\b(?:he|she|they)(?:'s|'re| is| are) not (?:here|home|available|in)\b|"
+            r"\b(?:that's|that is|i'm|i am|this is|it's) not (?:me|him|her|(?:my|their) name|"
+            r"the (?:right )?person)\b|"
+            r"\b(?:doesn't|does not|don't) live here\b|\b(?:he|she|they)(?:'s|'re| is|"
+            r" are) not (?:here|home|available|in)\b|"
             r"\byou(?:'ve| have)? (?:got|have|reached|dialed|called)? ?the wrong\b|\bnot the (?:right )?person you\b",
             re.IGNORECASE,
         ),
@@ -48,7 +53,8 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
     (
         Intent.NOT_INTERESTED,
         re.compile(
-            r"\b(?:not|isn't|aren't|no longer|never) (?:\w+ )?interested\b|\bno interest\b|\bnot for (?:me|us),? thank|"
+            r"\b(?:not|isn't|aren't|no longer|never) (?:\w+ )?interested\b|\bno interest\b|"
+            r"\bnot for (?:me|us),? thank|"
             r"\bdon't (?:want|need) (?:any|anything|this|it|what)\b|\bnot buying anything\b",
             re.IGNORECASE,
         ),
@@ -58,7 +64,8 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
         re.compile(
             r"\b(?:bad|not a good|not a great|wrong) time\b|\b(?:i'm|i am|we're|kind of|really|pretty|very) "
             r"(?:\w+ )?(?:busy|driving|working|cooking|in a meeting|at work|eating|having dinner)\b|"
-            r"\bcall (?:me |us |again |back )+(?:later|tomorrow|another|some ?other|next|in|tonight|this)\b|\bcall (?:me )?back\b|"
+            r"\bcall (?:me |us |again |back )+(?:later|tomorrow|another|some ?other|next|in|tonight|"
+            r"this)\b|\bcall (?:me )?back\b|"
             r"\bcan(?:'t| not|not) talk\b|\btry (?:me )?(?:again )?(?:later|another time)\b",
             re.IGNORECASE,
         ),
@@ -66,9 +73,11 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
     (
         Intent.WHO,
         re.compile(
-            r"\bwho(?:'s| is| are| am i| was)? (?:this|that|you|calling|speaking|it|talking|i )\b|\bwho(?:'s| is) (?:this|calling)\b|"
+            r"\bwho(?:'s| is| are| am i| was)? (?:this|that|you|calling|speaking|it|talking|i )\b|"
+            r"\bwho(?:'s| is) (?:this|calling)\b|"
             r"\bwhat(?:'s| is) this (?:about|regarding|call|for)\b|\bwhere are you calling from\b|\bwhat company\b|"
-            r"\bwhat(?:'s| is) your name\b|\bare you (?:a |an )?(?:real|robot|human|person|ai|machine|computer|bot|recording)\b|"
+            r"\bwhat(?:'s| is) your name\b|\bare you (?:a |an )?(?:real|robot|human|person|ai|machine|"
+            r"computer|bot|recording)\b|"
             r"\bis this (?:a |an )?(?:robot|recording|scam|machine|ai|real person|spam)\b|\bwhy are you calling\b|"
             r"\bhow did you get (?:my|this) number\b",
             re.IGNORECASE,
@@ -77,9 +86,12 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
     (
         Intent.REPEAT,
         re.compile(
-            r"\b(?:repeat|rephrase)\b|\b(?:say|ask) (?:that|it|this) (?:again|one more|once more)\b|\bcome again\b|\bpardon\b|"
-            r"\bexcuse me\s*\?|\b(?:didn't|did not|can't|couldn't|cannot|don't) (?:quite |really )?(?:hear|catch|get|understand|follow)\b|"
-            r"\bwhat (?:was|did you|do you mean|was the question)\b|^(?:what|sorry|huh|eh|pardon me|i'm sorry|excuse me)[?.! ]*$|"
+            r"\b(?:repeat|rephrase)\b|\b(?:say|ask) (?:that|it|this) (?:again|one more|once more)\b|"
+            r"\bcome again\b|\bpardon\b|"
+            r"\bexcuse me\s*\?|\b(?:didn't|did not|can't|couldn't|cannot|don't) (?:quite |"
+            r"really )?(?:hear|catch|get|understand|follow)\b|"
+            r"\bwhat (?:was|did you|do you mean|was the question)\b|^(?:what|sorry|huh|eh|pardon me|"
+            r"i'm sorry|excuse me)[?.! ]*$|"
             r"\bone more time\b|\bspeak up\b|\bbreaking up\b|\bwhat do you mean\b|^say (?:what|again)\b",
             re.IGNORECASE,
         ),
@@ -87,17 +99,55 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
     (
         Intent.HOLD_ON,
         re.compile(
-            r"\bhold on\b|\bhang on\b|\b(?:just |give me )?(?:a|one) (?:second|sec|moment|minute)\b(?! (?:bed|bath))|\bwait a\b|\bbear with\b",
+            r"\bhold on\b|\bhang on\b|\b(?:just |give me )?(?:a|one) (?:second|sec|moment|"
+            r"minute)\b(?! (?:bed|bath))|\bwait a\b|\bbear with\b",
             re.IGNORECASE,
         ),
     ),
-    (Intent.GOODBYE, re.compile(r"\b(?:goodbye|good-bye|bye(?:[- ]bye)?|(?:i )?(?:have|got|gotta|need) to (?:go|run))\b", re.IGNORECASE)),
+    (
+        Intent.GOODBYE,
+        re.compile(
+            r"\b(?:goodbye|good-bye|bye(?:[- ]bye)?|(?:i )?(?:have|got|gotta|need) to (?:go|run))\b",
+            re.IGNORECASE,
+        ),
+    ),
 ]
 _GREETING_WORDS = frozenset(
-    "hello hi hey hallo yello good morning afternoon evening there speaking yes yeah this is he she it who's how are you "
-    "doing may can i help".split()
+    [
+        "hello",
+        "hi",
+        "hey",
+        "hallo",
+        "yello",
+        "good",
+        "morning",
+        "afternoon",
+        "evening",
+        "there",
+        "speaking",
+        "yes",
+        "yeah",
+        "this",
+        "is",
+        "he",
+        "she",
+        "it",
+        "who's",
+        "how",
+        "are",
+        "you",
+        "doing",
+        "may",
+        "can",
+        "i",
+        "help",
+    ]
 )
-_GREETING = re.compile(r"^(?:yes,? |yeah,? |oh,? )?(?:hello+|hi+|hey|hallo|yello|good (?:morning|afternoon|evening)|speaking|this is (?:he|she|\w+ speaking))\b", re.IGNORECASE)
+_GREETING = re.compile(
+    r"^(?:yes,? |yeah,? |oh,? )?(?:hello+|hi+|hey|hallo|yello|good (?:morning|afternoon|evening)|"
+    r"speaking|this is (?:he|she|\w+ speaking))\b",
+    re.IGNORECASE,
+)
 _MAX_GREETING_WORDS = 7
 
 

@@ -10,10 +10,16 @@ from callfleet_worker.answers.words import Answer, is_unsure, last_correction, p
 MAX_AMOUNT = Decimal(1_000_000_000)
 _AMOUNT = r"\$?\s?(\d{1,10}(?:\.\d{1,6})?)"
 _CURRENCY = re.compile(r"[$€£]|\b(?:dollars?|bucks|usd|euros?|pounds?|cents?)\b", re.IGNORECASE)
-_RANGE = re.compile(_AMOUNT + r"\s*(?:dollars?)?\s*,?\s*(?:to|and|or|-|until|through|maybe|up to|possibly)\s*(?:maybe |even |about |around )?" + _AMOUNT)
+_RANGE = re.compile(
+    _AMOUNT
+    + r"\s*(?:dollars?)?\s*,?\s*(?:to|and|or|-|until|through|maybe|up to|possibly)\s*(?:maybe |even |about |around )?"
+    + _AMOUNT
+)
 _SINGLE = re.compile(_AMOUNT)
 _PAIR = re.compile(r"(?<![\d.$])([1-9]) ([1-9]\d)(?: (?=1000\b)|(?=000\b)|(?=\D|$))")
-_DATE_LIKE = re.compile(r"\b\d{1,3} (?:months?|weeks?|years?|days?|bed\w*|bath\w*|rooms?|people|kids|children|percent)\b|\d+\s?%")
+_DATE_LIKE = re.compile(
+    r"\b\d{1,3} (?:months?|weeks?|years?|days?|bed\w*|bath\w*|rooms?|people|kids|children|percent)\b|\d+\s?%"
+)
 _THOUSANDS = 1_000
 _SCALE_HINT = Decimal(10_000)
 
@@ -32,7 +38,12 @@ def parse_money(text: str, least_expected: Decimal | None = None) -> Answer | No
     if not values or (len(values) > 2):
         return None
     top = max(values)
-    if least_expected is not None and least_expected >= _SCALE_HINT and not _CURRENCY.search(heard) and top < _THOUSANDS:
+    if (
+        least_expected is not None
+        and least_expected >= _SCALE_HINT
+        and not _CURRENCY.search(heard)
+        and top < _THOUSANDS
+    ):
         top *= _THOUSANDS
     if top > MAX_AMOUNT or (top == 0 and is_unsure(heard)):
         return None

@@ -8,10 +8,26 @@ from decimal import Decimal
 from callfleet_worker.answers.words import Answer, last_correction, plain, tidy, with_digits, words_of
 
 MAX_NUMBER = Decimal(1_000_000_000)
-_SOUNDS_LIKE = {"to": 2, "too": 2, "tew": 2, "for": 4, "fore": 4, "tree": 3, "free": 3, "won": 1, "ate": 8, "sex": 6, "tin": 10}
+_SOUNDS_LIKE = {
+    "to": 2,
+    "too": 2,
+    "tew": 2,
+    "for": 4,
+    "fore": 4,
+    "tree": 3,
+    "free": 3,
+    "won": 1,
+    "ate": 8,
+    "sex": 6,
+    "tin": 10,
+}
 _NUMBER = re.compile(r"(?<![\d.$/:])(\d{1,9}(?:\.\d{1,4})?)(?![\d/:]|(?:st|nd|rd|th)\b)")
 _NONE = re.compile(r"^(?:none|zero|no(?:ne)? (?:at all|of them)|not any)\b", re.IGNORECASE)
-_PRONOUN_ONE = re.compile(r"\b(?:no|any|some|every|this|that|which|another|the|either|first|last|next|right|a (?:nice|good|big|small|new)) one\b", re.IGNORECASE)
+_PRONOUN_ONE = re.compile(
+    r"\b(?:no|any|some|every|this|that|which|another|the|either|first|last|next|right|a (?:nice|good|"
+    r"big|small|new)) one\b",
+    re.IGNORECASE,
+)
 _HALF = re.compile(r"(\d+) and (?:a )?half\b")
 _HALF_ALONE = re.compile(r"\b(?:a )?half\b")
 _DOZEN = re.compile(r"(?:(\d+(?:\.\d+)?) |\ba )?dozens?\b")

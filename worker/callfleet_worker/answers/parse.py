@@ -6,7 +6,6 @@ from datetime import date
 from decimal import Decimal
 
 from callfleet_core.script import Question, QuestionType
-
 from callfleet_worker.answers.choice import parse_choice
 from callfleet_worker.answers.dates import parse_date_range
 from callfleet_worker.answers.money import parse_money

@@ -11,17 +11,21 @@ from text_to_num import alpha2digit
 MAX_HEARD_CHARACTERS = 2_000
 """A longer transcript than anybody says in one turn is cut: every grammar below is linear in it."""
 
-_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2014": ", ", "\u2013": "-"})
+_APOSTROPHES = str.maketrans(
+    {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2014": ", ", "\u2013": "-"}
+)
 _CORRECTION = re.compile(
     r"\b(?:i mean|sorry|actually|no wait|wait no|wait|scratch that|make that|or rather|let me think)\b,?|(?<=,) no,",
     re.IGNORECASE,
 )
 _FILLERS = re.compile(
-    r"(?<!-)\b(?:u+m+|u+h+|e+r+m?|hmm+|well|like i said|you know|let's see|let me see|i suppose you could say)\b(?!-)[,.]*\s*",
+    r"(?<!-)\b(?:u+m+|u+h+|e+r+m?|hmm+|well|like i said|you know|let's see|let me see|"
+    r"i suppose you could say)\b(?!-)[,.]*\s*",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
-    r"\b(?:(?:i )?(?:really |honestly |just )?(?:do not|don't|dunno|don) ?know|dunno|no idea|no clue|not (?:\w+ )?sure|"
+    r"\b(?:(?:i )?(?:really |honestly |just )?(?:do not|don't|dunno|don) ?know|dunno|no idea|no clue|"
+    r"not (?:\w+ )?sure|"
     r"unsure|can't say|couldn't say|hard to say|it depends|depends|haven't (?:decided|thought)|who knows|"
     r"haven't really thought|undecided|no preference|doesn't matter|don't (?:really )?care|whatever|whichever|"
     r"either (?:one|is fine|way)|maybe|perhaps|possibly|you tell me)\b",

@@ -7,7 +7,8 @@ import re
 from callfleet_worker.answers.words import Answer, is_unsure, last_correction, tidy, without_doubt, words_of
 
 _NO = re.compile(
-    r"\b(?:no+|nope|nah+|nay|negative|never|not (?:really|yet|at all|anymore|any more|any longer|right now|at the moment|"
+    r"\b(?:no+|nope|nah+|nay|negative|never|not (?:really|yet|at all|anymore|any more|any longer|"
+    r"right now|at the moment|"
     r"currently|particularly|exactly|necessarily|interested|for (?:me|now|us)|this (?:year|time)|me|us|today|likely)|"
     r"(?:i|we)(?:'m| am|'re| are) not|i'd rather not|rather not|i doubt it|of course not|absolutely not|"
     r"definitely not|certainly not|probably not|i guess not|i hope not|afraid not|unfortunately not|"
@@ -16,20 +17,33 @@ _NO = re.compile(
     re.IGNORECASE,
 )
 _YES = re.compile(
-    r"\b(?:yes+|yeah+|yea|yep|yup|ya|yah|sure|of course|absolutely|definitely|certainly|correct|exactly|right|"
+    r"\b(?:yes+|yeah+|yea|yep|yup|ya|yah|sure|of course|absolutely|definitely|certainly|correct|exactly|right(?! (?:now|away|here|there|before|after))|"
     r"affirmative|indeed|totally|naturally|sounds (?:good|great|fine)|that(?:'s| is| would be) "
     r"(?:right|correct|true|fine|good|great|ok|okay|me)|i (?:guess|think|believe|suppose|hope) so|i would say so|"
     r"i'd say so|probably|most likely|okay|ok|fine|by all means|you bet|go ahead|please do|uh-?huh|mm-?hm+|mhm+|"
     r"no problem|not a problem|why not|i'd (?:love|like) (?:to|that)|that works|works for me|sort of|kind of|"
-    r"(?:i|we) (?:still |really |certainly |definitely |actually |already |sure )*(?:am|are|do|did|have|will|would|can|could)"
+    r"(?:i|we) (?:still |really |certainly |definitely |actually |already |sure )*(?:am|are|do|did|"
+    r"have|will|would|can|could)"
     r"(?=\s*(?:[.,!]|$|still|indeed|actually|already|too|now|yes|thanks)))\b",
     re.IGNORECASE,
 )
-_POSITIVE_NEGATIONS = re.compile(r"\b(?:no problem|not a problem|why not|no worries|wouldn't mind|don't mind)\b", re.IGNORECASE)
+_POSITIVE_NEGATIONS = re.compile(
+    r"\b(?:no problem|not a problem|why not|no worries|wouldn't mind|don't mind)\b", re.IGNORECASE
+)
 _DOUBTFUL_YES = re.compile(r"\bi (?:do not|don't|didn't) (?:think|believe|guess|suppose) so\b", re.IGNORECASE)
 _BOTH = re.compile(r"\byes (?:and|or) no\b|\bno and yes\b|\byes,? (?:well,? )?no\b", re.IGNORECASE)
-_ECHO = re.compile(r"\b(?:i|we)(?:'d| would| do| really| still| definitely| certainly| also|'ll| will)* (\w+)", re.IGNORECASE)
-_SOUNDS_LIKE = {"yet": "yes", "yessir": "yes", "yas": "yes", "ye": "yes", "know": "no", "now": "no", "nowt": "no"}
+_ECHO = re.compile(
+    r"\b(?:i|we)(?:'d| would| do| really| still| definitely| certainly| also|'ll| will)* (\w+)", re.IGNORECASE
+)
+_SOUNDS_LIKE = {
+    "yet": "yes",
+    "yessir": "yes",
+    "yas": "yes",
+    "ye": "yes",
+    "know": "no",
+    "now": "no",
+    "nowt": "no",
+}
 _LEADING_WORDS = 2
 
 
@@ -64,7 +78,9 @@ def _weigh(heard: str, question_text: str) -> Answer | None:
 
 def _only_doubt(heard: str) -> bool:
     """Nothing firmer than "maybe" or "I'm not sure" was said."""
-    return is_unsure(heard) and not re.search(r"\b(?:yes|yeah|yep|yup|sure|definitely|absolutely)\b", heard, re.IGNORECASE)
+    return is_unsure(heard) and not re.search(
+        r"\b(?:yes|yeah|yep|yup|sure|definitely|absolutely)\b", heard, re.IGNORECASE
+    )
 
 
 def _first_word_decides(heard: str, no_at: int, yes_at: int) -> Answer | None:
@@ -79,7 +95,19 @@ def _echo(heard: str, question_text: str) -> Answer | None:
     """ "I need one" says yes to a question with "need" in it; anything unsure says nothing."""
     if is_unsure(heard):
         return None
-    asked = set(words_of(question_text)) - {"you", "your", "the", "a", "to", "of", "we", "i", "be", "it", "this"}
+    asked = set(words_of(question_text)) - {
+        "you",
+        "your",
+        "the",
+        "a",
+        "to",
+        "of",
+        "we",
+        "i",
+        "be",
+        "it",
+        "this",
+    }
     verbs = {match[1].lower() for match in _ECHO.finditer(heard)}
     if verbs & asked and not re.search(r"\b(?:if|when|what|who|why|how|whether)\b", heard, re.IGNORECASE):
         return Answer("yes", 0.6, heard)

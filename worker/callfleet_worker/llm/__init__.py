@@ -1,0 +1,1 @@
+"""The language model's three bounded jobs, each with a deadline and a template that takes over."""

@@ -5,10 +5,15 @@ DECLARE
     v_role text;
 BEGIN
     FOREACH v_role IN ARRAY ARRAY['callfleet_worker', 'callfleet_gateway'] LOOP
+        -- Roles are shared by all databases of a server: another installation, or an administrator, may have made them.
+        CONTINUE WHEN EXISTS (SELECT 1 FROM pg_roles WHERE rolname = v_role);
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', v_role);
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL; -- roles are shared by all databases of a server
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN
+                NULL; -- made by another migration at the same moment
+            WHEN insufficient_privilege THEN
+                RAISE EXCEPTION 'this user may not create roles: let an administrator run CREATE ROLE % NOLOGIN', v_role;
         END;
     END LOOP;
 END $$;

@@ -196,7 +196,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 class _NoAliases(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # the parent's signature
         return True
 
 

@@ -1,0 +1,58 @@
+{{- define "callfleet.labels" -}}
+app.kubernetes.io/part-of: callfleet
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "callfleet.operatorImage" -}}
+{{ .Values.image.operator.repository }}:{{ .Values.image.operator.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "callfleet.workerImage" -}}
+{{ .Values.image.worker.repository }}:{{ .Values.image.worker.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "callfleet.publicUrl" -}}
+{{- if .Values.carrier.publicUrl }}{{ .Values.carrier.publicUrl }}
+{{- else if .Values.simulator.enabled }}http://callfleet-gateway.{{ .Release.Namespace }}.svc.cluster.local:8080
+{{- else }}{{ fail "carrier.publicUrl is missing: say where the carrier reaches the gateway, e.g. https://calls.example.com" }}
+{{- end }}
+{{- end }}
+
+{{- define "callfleet.apiBaseUrl" -}}
+{{- if and .Values.simulator.enabled .Values.carrier.apiBaseUrl }}{{ fail "carrier.apiBaseUrl and simulator.enabled exclude each other: choose one carrier" }}
+{{- else if .Values.simulator.enabled }}http://callfleet-simulator.{{ .Release.Namespace }}.svc.cluster.local:8090
+{{- else }}{{ required "carrier.apiBaseUrl is missing: it is never assumed; https://api.twilio.com for Twilio" .Values.carrier.apiBaseUrl }}
+{{- end }}
+{{- end }}
+
+{{- define "callfleet.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "callfleet.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "callfleet.waitForSchema" -}}
+- name: wait-for-schema
+  image: {{ include "callfleet.operatorImage" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  command: [python, -m, callfleet_core.db.migrate, wait]
+  env:
+    - name: DATABASE_URL
+      valueFrom: {secretKeyRef: {name: callfleet-operator, key: DATABASE_URL}}
+  securityContext: {{- include "callfleet.containerSecurity" . | nindent 4 }}
+{{- end }}
+
+{{/* A change of a Secret rolls the pods that read it. */}}
+{{- define "callfleet.checksum" -}}
+checksum/secrets: {{ include (print $.Template.BasePath "/secrets.yaml") . | sha256sum }}
+{{- end }}

@@ -1,0 +1,68 @@
+"""What every reconciler works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from callfleet_core.contacts import ContactBook
+from callfleet_core.dialing import DialStore
+from callfleet_core.ledger import Ledger
+from callfleet_core.pricing import PriceList
+from callfleet_operator.carrier import Carrier
+from callfleet_operator.kube import Kube
+from callfleet_operator.manifests import PoolDefaults
+from callfleet_operator.objects import Key, Meta
+from callfleet_operator.queue import KeyedQueue
+from callfleet_operator.settings import OperatorSettings
+from callfleet_operator.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC; planners are handed its value."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Context:
+    """The operator's parts, and the little that it remembers between reconciles."""
+
+    settings: OperatorSettings
+    store: Store
+    queue: KeyedQueue[Key]
+    kube: Kube
+    ledger: Ledger
+    contacts: ContactBook
+    dialing: DialStore
+    carrier: Carrier
+    prices: PriceList
+    now: Callable[[], datetime] = utc_now
+    # Admission gives slots away and pools remove pods: never at the same time.
+    placement: asyncio.Lock = field(default_factory=asyncio.Lock)
+    idle_since: dict[str, datetime] = field(default_factory=dict)
+    prepared_namespaces: set[str] = field(default_factory=set)
+    loaded_contacts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def pool_defaults(self) -> PoolDefaults:
+        """What worker specs leave to the installation."""
+        return PoolDefaults(
+            image=self.settings.callfleet_worker_image,
+            secret=self.settings.callfleet_worker_secret,
+            device=self.settings.callfleet_worker_device,
+            image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
+        )
+
+    async def tell(self, kind: str, meta: Meta, reason: str, message: str, *, warning: bool = False) -> None:
+        """Posts an Event; failing to do so is logged and changes nothing."""
+        try:
+            await self.kube.post_event(kind, meta, reason=reason, message=message, warning=warning, now=self.now())
+        except (ApiException, OSError, TimeoutError) as error:
+            _log.warning("event not posted", reason=reason, error=type(error).__name__)

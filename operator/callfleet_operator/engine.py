@@ -1,0 +1,186 @@
+"""The engine: events into the store, keys into the queue, reconcilers out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core.contacts import ContactBook, register_carrier
+from callfleet_core.db.engine import create_engine
+from callfleet_core.dialing import DialStore
+from callfleet_core.errors import StaleEpochError
+from callfleet_core.ledger import Ledger
+from callfleet_core.pricing import load_prices
+from callfleet_operator.carrier import Carrier
+from callfleet_operator.context import Context
+from callfleet_operator.kube import ConflictError, Kube
+from callfleet_operator.objects import Key
+from callfleet_operator.queue import KeyedQueue
+from callfleet_operator.reconcile import admission, attempts, budget, campaign, pool, session
+from callfleet_operator.settings import OperatorSettings
+from callfleet_operator.store import KINDS, Store
+
+WORKERS = 8
+AUDIT_EVERY_S = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """One leading operator. `start` takes a new epoch, then lists freshly, then plans."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._tasks: list[asyncio.Task[None]] = []
+        self._engine: AsyncEngine | None = None
+        self._context: Context | None = None
+        self._fatal: BaseException | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        """False once a part of the engine has died; the pod is restarted then."""
+        return bool(self._tasks) and all(not task.done() for task in self._tasks)
+
+    async def start(self) -> None:
+        """Opens everything and begins to work."""
+        settings = self._settings
+        engine = self._engine = create_engine(
+            settings.database_url.get_secret_value(), application="callfleet-operator"
+        )
+        await register_carrier(
+            engine,
+            account_sid=settings.twilio_account_sid,
+            api_base_url=settings.callfleet_carrier_api_base_url,
+            public_url=settings.callfleet_public_url,
+            simulated=settings.callfleet_carrier_simulated,
+            calls_per_second=settings.callfleet_carrier_calls_per_second,
+        )
+        queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
+        context = self._context = Context(
+            settings=settings,
+            store=Store(),
+            queue=queue,
+            kube=await Kube.connect(),
+            ledger=Ledger(engine),
+            contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode()),
+            dialing=DialStore(engine),
+            carrier=Carrier(settings),
+            prices=load_prices(),
+        )
+        await context.contacts.allow(settings.allowlist)
+        _log.info("leading", epoch=await context.ledger.take_epoch())
+        await self._audit(context)
+        await self._revoke_unbound(context)
+        for key in (Key("Attempts"), Key("Admission")):
+            queue.add(key)
+        self._tasks = [
+            asyncio.create_task(queue.run(), name="queue"),
+            asyncio.create_task(self._audit_forever(context), name="audit"),
+        ]
+
+    async def stop(self) -> None:
+        """Stops admission; live calls go on without us."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._context is not None:
+            await self._context.carrier.close()
+            await self._context.kube.close()
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    async def on_event(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
+        """Takes one watch event in."""
+        context = self._context
+        if context is None:
+            return
+        key = context.store.apply(kind, body, deleted=event == "DELETED")
+        if key is None:
+            return
+        if event == "DELETED":
+            await self._on_deleted(context, key, body)
+        self._enqueue(context, key)
+
+    async def _on_deleted(self, context: Context, key: Key, body: Mapping[str, Any]) -> None:
+        meta = body["metadata"]
+        if key.kind == "Campaign":
+            await campaign.close(context, key.namespace, key.name, meta["uid"], int(meta.get("generation", 1)))
+        elif key.kind == "Budget":
+            await budget.close(context, key.namespace, key.name, meta["uid"])
+        elif key.kind == "CallSession":
+            owner = (body.get("spec") or {}).get("campaign", "")
+            context.queue.add(Key("Campaign", key.namespace, owner))
+
+    def _enqueue(self, context: Context, key: Key) -> None:
+        if key.kind == "Pod":
+            context.queue.add(Key("Admission"))
+            for pod in context.store.pods(key.namespace):
+                context.queue.add(Key("Pool", key.namespace, pod.pool))
+            return
+        context.queue.add(key)
+        if key.kind == "CallSession":
+            found = context.store.session(key.namespace, key.name)
+            if found is not None:
+                owner = Key("Campaign", key.namespace, found.spec.campaign)
+                context.queue.add_after(owner, campaign.STATUS_EVERY_S)
+            context.queue.add(Key("Admission"))
+
+    async def _work(self, key: Key) -> None:
+        context = self._context
+        if context is None:
+            return
+        try:
+            await self._dispatch(context, key)
+        except ConflictError:
+            context.queue.add_after(key, 0.2)  # the watch brings the newer object meanwhile
+        except StaleEpochError as error:
+            _log.error("deposed", error=str(error))
+            self._fatal = error
+            for task in self._tasks:
+                task.cancel()
+
+    async def _dispatch(self, context: Context, key: Key) -> None:
+        match key.kind:
+            case "Campaign":
+                await campaign.reconcile(context, key)
+            case "Budget":
+                await budget.reconcile(context, key)
+                context.queue.add_after(key, budget.STATUS_EVERY_S)
+            case "CallSession":
+                await session.reconcile(context, key)
+            case "Pool":
+                await pool.reconcile(context, key)
+            case "Admission":
+                context.queue.add_after(key, admission.EVERY_S)
+                await admission.reconcile(context)
+            case "Attempts":
+                context.queue.add_after(key, attempts.EVERY_S)
+                await attempts.reconcile(context)
+
+    async def _audit_forever(self, context: Context) -> None:
+        while True:
+            await asyncio.sleep(AUDIT_EVERY_S)
+            try:
+                await self._audit(context)
+            except Exception as error:  # noqa: BLE001  # an API server that is away for a while must not end the audit
+                _log.warning("audit failed", error=repr(error)[:300])
+
+    async def _audit(self, context: Context) -> None:
+        """Lists everything: a re-list of a watch does not tell what vanished meanwhile."""
+        for kind in KINDS:
+            bodies, version = await context.kube.list_objects(kind)
+            for key in context.store.replace(kind, bodies, version):
+                self._enqueue(context, key)
+
+    async def _revoke_unbound(self, context: Context) -> None:
+        """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""
+        for attempt in await context.ledger.unsettled_attempts():
+            found = context.store.session(attempt.namespace, attempt.session_name)
+            named = ((found.status.get("attempt") or {}).get("id") if found else None) == str(attempt.id)
+            if attempt.state == "granted" and not named:
+                await context.ledger.revoke(attempt.id, "NewEpoch")
+                _log.info("grant revoked", attempt=str(attempt.id), reason="NewEpoch")

@@ -1,0 +1,218 @@
+"""The only module of the operator that talks to the API server, beside kopf's own watches.
+
+Writes go through a token bucket. Status writes are compare-and-set on resourceVersion: a 409 is Conflict, and the
+caller looks again instead of forcing its view.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kubernetes_asyncio import client, config
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from callfleet_core.api import API_VERSION, GROUP, VERSION
+from callfleet_core.errors import CallFleetError
+from callfleet_operator.objects import POOL_LABEL, Meta, format_time
+
+WRITES_PER_SECOND = 200.0
+BURST = 400.0
+REQUEST_TIMEOUT_S = 15
+LIST_CHUNK = 500
+PLURALS = {"Campaign": "campaigns", "CallSession": "callsessions", "Budget": "budgets"}
+_MERGE_PATCH = "application/merge-patch+json"
+_JSON = "application/json"
+_GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
+
+
+class ConflictError(CallFleetError):
+    """The object changed or vanished meanwhile: look again."""
+
+
+class TokenBucket:
+    """Bounds a rate; at most BURST writes at once, then WRITES_PER_SECOND."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst, self._tokens = rate, burst, burst
+        self._at: float | None = None
+
+    async def take(self) -> None:
+        """Waits until a write may be made."""
+        now = asyncio.get_running_loop().time()
+        elapsed = 0.0 if self._at is None else now - self._at
+        self._tokens = min(self._burst, self._tokens + elapsed * self._rate) - 1
+        self._at = now
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / self._rate)
+
+
+class Kube:
+    """Reads and writes of the operator, as JSON: what goes out is what manifests.py made."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._bucket = TokenBucket(WRITES_PER_SECOND, BURST)
+
+    @classmethod
+    async def connect(cls) -> Kube:
+        """In the cluster by its service account, elsewhere by KUBECONFIG."""
+        try:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        except config.ConfigException:
+            await config.load_kube_config()
+        return cls(client.ApiClient())
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._api.close()
+
+    async def list_objects(self, kind: str) -> tuple[list[dict[str, Any]], int]:
+        """Every object of a kind, in chunks, and the list's resourceVersion."""
+        query = {"limit": str(LIST_CHUNK)}
+        path = f"{_GROUP_PATH}/{PLURALS[kind]}" if kind in PLURALS else "/api/v1/pods"
+        if kind == "Pod":
+            query["labelSelector"] = POOL_LABEL
+        items: list[dict[str, Any]] = []
+        while True:
+            page = await self._request("GET", path, query=query)
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, int(page["metadata"]["resourceVersion"])
+            query["continue"] = token
+
+    async def write_status(self, kind: str, meta: Meta, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Replaces the given fields of a status, if the object is still as `meta` saw it; answers the new object.
+
+        Raises ConflictError otherwise.
+        """
+        body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid}, "status": dict(status)}
+        try:
+            return await self._write("PATCH", f"{_path(kind, meta)}/status", body, content_type=_MERGE_PATCH)
+        except ApiException as error:
+            if error.status in {404, 409}:
+                raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error
+            raise
+
+    async def create_session(self, body: dict[str, Any]) -> bool:
+        """Creates a CallSession; false when it is there already."""
+        return await self._create(f"{_GROUP_PATH}/namespaces/{body['metadata']['namespace']}/callsessions", body)
+
+    async def delete_session(self, meta: Meta) -> None:
+        """Deletes a CallSession, if it is still as it was seen."""
+        await self._delete(_path("CallSession", meta), {"uid": meta.uid, "resourceVersion": meta.resource_version})
+
+    async def create_pod(self, namespace: str, body: dict[str, Any]) -> bool:
+        """Creates a worker pod; false when it is there already."""
+        return await self._create(f"/api/v1/namespaces/{namespace}/pods", body)
+
+    async def delete_pod(self, meta: Meta) -> None:
+        """Deletes a worker pod, if it is still the one that was seen."""
+        await self._delete(f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}", {"uid": meta.uid})
+
+    async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
+        """Creates a ConfigMap unless it exists; answers its UID."""
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        await self._create(path, body)
+        found = await self._request("GET", f"{path}/{body['metadata']['name']}")
+        return str(found["metadata"]["uid"])
+
+    async def ensure_worker_access(
+        self, namespace: str, account: dict[str, Any], binding: dict[str, Any], secret: tuple[str, str]
+    ) -> None:
+        """Gives a namespace the workers' service account, its role binding, and a current copy of their Secret.
+
+        `secret` is (the release's namespace, the Secret's name).
+        """
+        core = f"/api/v1/namespaces/{namespace}"
+        await self._create(f"{core}/serviceaccounts", account)
+        await self._create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+        source_namespace, name = secret
+        if namespace == source_namespace:
+            return
+        source = await self._request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
+        copy = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "callfleet"}},
+            "data": source.get("data", {}),
+        }
+        if not await self._create(f"{core}/secrets", copy):
+            await self._write("PATCH", f"{core}/secrets/{name}", copy, content_type=_MERGE_PATCH)
+
+    async def post_event(
+        self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime
+    ) -> None:
+        """Tells an object's story for `kubectl describe`. A lost Event loses nothing."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "namespace": meta.namespace,
+                "name": meta.name,
+                "uid": meta.uid,
+            },
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "source": {"component": "callfleet-operator"},
+            "firstTimestamp": format_time(now),
+            "lastTimestamp": format_time(now),
+            "count": 1,
+        }
+        await self._write("POST", f"/api/v1/namespaces/{meta.namespace}/events", body)
+
+    async def _create(self, path: str, body: dict[str, Any]) -> bool:
+        try:
+            await self._write("POST", path, body)
+        except ApiException as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
+
+    async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        try:
+            await self._write("DELETE", path, body)
+        except ApiException as error:
+            if error.status not in {404, 409}:
+                raise
+
+    async def _write(
+        self, method: str, path: str, body: dict[str, Any], *, content_type: str = _JSON
+    ) -> dict[str, Any]:
+        await self._bucket.take()
+        return await self._request(method, path, body=body, content_type=content_type)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = _JSON,
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._api.call_api(
+            path,
+            method,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": _JSON, "Content-Type": content_type},
+            body=body,
+            response_types_map={200: "object", 201: "object", 202: "object"},
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _request_timeout=REQUEST_TIMEOUT_S,
+        )
+        return answer
+
+
+def _path(kind: str, meta: Meta) -> str:
+    return f"{_GROUP_PATH}/namespaces/{meta.namespace}/{PLURALS[kind]}/{meta.name}"

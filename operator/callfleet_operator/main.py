@@ -1,0 +1,75 @@
+"""kopf's glue, decorators only: `kopf run --all-namespaces -m callfleet_operator.main`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import kopf
+from prometheus_client import start_http_server
+
+from callfleet_core.api import GROUP, VERSION
+from callfleet_core.logs import configure
+from callfleet_operator.engine import Engine
+from callfleet_operator.objects import POOL_LABEL
+from callfleet_operator.settings import OperatorSettings
+
+_LIST_CHUNK = 500
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """Sets kopf up as docs/decisions/0002 says, and starts the engine."""
+    own = OperatorSettings()
+    configure("operator", own.log_level)
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = _LIST_CHUNK
+    settings.queueing.idle_timeout = 1.0
+    settings.networking.request_timeout = 30
+    settings.scanning.disabled = True
+    start_http_server(own.callfleet_metrics_port)
+    memo.engine = Engine(own)
+    await memo.engine.start()
+
+
+@kopf.on.cleanup()
+async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Stops the engine; live calls go on."""
+    if "engine" in memo:
+        await memo.engine.stop()
+
+
+@kopf.on.probe(id="engine")
+async def healthy(memo: kopf.Memo, **_: Any) -> str:
+    """Ends the process when a part of the engine has died, so that the pod restarts at once."""
+    if not memo.engine.is_healthy:
+        os._exit(1)
+    return "ok"
+
+
+@kopf.on.event(GROUP, VERSION, "campaigns")
+async def campaign_seen(memo: kopf.Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """A Campaign changed."""
+    await memo.engine.on_event("Campaign", event["type"], event["object"])
+
+
+@kopf.on.event(GROUP, VERSION, "callsessions")
+async def session_seen(memo: kopf.Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """A CallSession changed."""
+    await memo.engine.on_event("CallSession", event["type"], event["object"])
+
+
+@kopf.on.event(GROUP, VERSION, "budgets")
+async def budget_seen(memo: kopf.Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """A Budget changed."""
+    await memo.engine.on_event("Budget", event["type"], event["object"])
+
+
+@kopf.on.event("", "v1", "pods", labels={POOL_LABEL: kopf.PRESENT})
+async def pod_seen(memo: kopf.Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """A worker pod changed."""
+    await memo.engine.on_event("Pod", event["type"], event["object"])

@@ -1,0 +1,186 @@
+"""What the operator creates, as pure functions: sessions, pools, worker pods and their access."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from callfleet_core.api import API_VERSION
+from callfleet_core.api.campaign import CampaignSpec, Worker
+from callfleet_core.contacts import RunContact
+from callfleet_core.money import format_micros
+from callfleet_operator.objects import CAMPAIGN_LABEL, POOL_LABEL, Campaign
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "callfleet", "app.kubernetes.io/part-of": "callfleet"}
+SERVICE_ACCOUNT = "callfleet-worker"
+WORKER_UID = 10001
+HEALTH_PORT = 8081
+# A drained worker may finish the longest call (the time limit) and say goodbye.
+GRACE_BEYOND_LIMIT_S = 60
+LONGEST_CALL_S = 3600
+
+
+@dataclass(frozen=True)
+class PoolDefaults:
+    """What a worker's spec leaves to the installation."""
+
+    image: str
+    secret: str
+    device: str
+    image_pull_policy: str
+
+
+def pool_name(worker: Worker, defaults: PoolDefaults) -> str:
+    """A pool's name: a hash of everything that makes its pods what they are."""
+    seed = json.dumps(
+        {"worker": worker.model_dump(mode="json", exclude={"max_workers"}), "defaults": defaults.__dict__},
+        sort_keys=True,
+    )
+    return f"pool-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
+
+
+def session(campaign: Campaign, contact: RunContact, ceiling_micros: int | None) -> dict[str, Any]:
+    """The CallSession of one contact; nothing in it says who that is."""
+    spec: dict[str, Any] = {
+        "campaign": campaign.meta.name,
+        "campaignUID": campaign.meta.uid,
+        "campaignGeneration": campaign.meta.generation,
+        "runID": campaign.spec.run_id,
+        "contactID": str(contact.contact_id),
+        "priority": campaign.spec.priority,
+        "currency": campaign.spec.currency,
+        "maxDurationSeconds": campaign.spec.call.max_duration_seconds,
+    }
+    if ceiling_micros is not None:
+        spec["maxCost"] = format_micros(ceiling_micros)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "CallSession",
+        "metadata": {
+            "name": contact.session_name,
+            "namespace": campaign.meta.namespace,
+            "labels": {CAMPAIGN_LABEL: campaign.meta.name, **MANAGED_BY},
+            "annotations": {"callfleet.dev/position": str(contact.position)},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "Campaign",
+                    "name": campaign.meta.name,
+                    "uid": campaign.meta.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": spec,
+    }
+
+
+def pool_config_map(name: str) -> dict[str, Any]:
+    """The object that owns a pool's pods; a Campaign must not, or its deletion would end live calls."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {POOL_LABEL: name, **MANAGED_BY}},
+    }
+
+
+def worker_account() -> dict[str, Any]:
+    """The workers' service account."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SERVICE_ACCOUNT, "labels": MANAGED_BY}}
+
+
+def worker_role_binding(namespace: str, cluster_role: str) -> dict[str, Any]:
+    """What lets a worker watch sessions and write their status, in its own namespace."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": SERVICE_ACCOUNT, "labels": MANAGED_BY},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
+        "subjects": [{"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": namespace}],
+    }
+
+
+def worker_pod(name: str, pool: str, pool_uid: str, spec: CampaignSpec, defaults: PoolDefaults) -> dict[str, Any]:
+    """A worker pod: a GPU by default, its tolerations, probes, and a restricted security context."""
+    worker = spec.worker
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {POOL_LABEL: pool, "app.kubernetes.io/name": "callfleet-worker", **MANAGED_BY},
+            "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": pool, "uid": pool_uid}],
+        },
+        "spec": {
+            "serviceAccountName": SERVICE_ACCOUNT,
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": LONGEST_CALL_S + GRACE_BEYOND_LIMIT_S,
+            "tolerations": [
+                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+                *(item.model_dump(exclude_none=True) for item in worker.tolerations),
+            ],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": WORKER_UID,
+                "runAsGroup": WORKER_UID,
+                "fsGroup": WORKER_UID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_worker_container(pool, worker, defaults)],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+            ],
+        },
+    }
+
+
+def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict[str, Any]:
+    def field(path: str) -> dict[str, Any]:
+        return {"valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+    def probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
+        return {
+            "httpGet": {"path": path, "port": HEALTH_PORT},
+            "periodSeconds": period_s,
+            "timeoutSeconds": 5,
+            "failureThreshold": failures,
+        }
+
+    environment = {
+        "POD_NAME": field("metadata.name"),
+        "POD_NAMESPACE": field("metadata.namespace"),
+        "POD_UID": field("metadata.uid"),
+        "POD_IP": field("status.podIP"),
+        "CALLFLEET_POOL": {"value": pool},
+        "CALLFLEET_SLOTS": {"value": str(worker.slots_per_worker)},
+        "CALLFLEET_DEVICE": {"value": defaults.device},
+        "CALLFLEET_RUN_DIR": {"value": "/run/callfleet"},
+        "HOME": {"value": "/tmp"},  # noqa: S108  # the pod's own empty volume
+    }
+    resources = {
+        name: {key: str(value) for key, value in amounts.model_dump(by_alias=True, exclude_none=True).items()}
+        for name, amounts in (("requests", worker.resources.requests), ("limits", worker.resources.limits))
+    }
+    return {
+        "name": "worker",
+        "image": worker.image or defaults.image,
+        "imagePullPolicy": defaults.image_pull_policy,
+        "env": [{"name": name, **value} for name, value in environment.items()],
+        "envFrom": [{"secretRef": {"name": defaults.secret}}],
+        "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
+        "resources": resources,
+        "startupProbe": probe("/health", 2, 60),
+        "livenessProbe": probe("/health", 10, 6),
+        "readinessProbe": probe("/readyz", 2, 3),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "run", "mountPath": "/run/callfleet"}],  # noqa: S108
+    }

@@ -1,0 +1,154 @@
+"""Kubernetes objects as the reconcilers see them: parsed once, compared by resourceVersion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from callfleet_core.api.budget import BudgetSpec
+from callfleet_core.api.callsession import TERMINAL_STATES, CallSessionSpec, SessionState
+from callfleet_core.api.campaign import CampaignSpec
+
+POOL_LABEL = "callfleet.dev/pool"
+CAMPAIGN_LABEL = "callfleet.dev/campaign"
+
+
+class Key(NamedTuple):
+    """What the work queue works on: a kind (or a singleton job), a namespace, a name."""
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The metadata that reconcilers use."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: datetime
+    deleted: bool
+    annotations: dict[str, str]
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Meta:
+        """The metadata of an object's body."""
+        meta = body["metadata"]
+        return cls(
+            namespace=meta.get("namespace", ""),
+            name=meta["name"],
+            uid=meta["uid"],
+            generation=int(meta.get("generation", 1)),
+            resource_version=meta["resourceVersion"],
+            created=parse_time(meta["creationTimestamp"]),
+            deleted="deletionTimestamp" in meta,
+            annotations=meta.get("annotations") or {},
+        )
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A Campaign; `status` is as last seen."""
+
+    meta: Meta
+    spec: CampaignSpec
+    status: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Campaign:
+        """Parses a body; the API server has validated it already."""
+        return cls(Meta.of(body), CampaignSpec.model_validate(body["spec"]), body.get("status") or {})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A Budget; `status` is as last seen."""
+
+    meta: Meta
+    spec: BudgetSpec
+    status: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Budget:
+        """Parses a body; the API server has validated it already."""
+        return cls(Meta.of(body), BudgetSpec.model_validate(body["spec"]), body.get("status") or {})
+
+
+@dataclass(frozen=True)
+class Session:
+    """A CallSession; `status` is as last seen."""
+
+    meta: Meta
+    spec: CallSessionSpec
+    status: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Session:
+        """Parses a body; the API server has validated it already."""
+        return cls(Meta.of(body), CallSessionSpec.model_validate(body["spec"]), body.get("status") or {})
+
+    @property
+    def state(self) -> SessionState:
+        """Pending until somebody wrote another."""
+        return SessionState(self.status.get("state") or SessionState.PENDING)
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the session is over for good."""
+        return self.state in TERMINAL_STATES
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When it may be tried again, or None for now."""
+        value = self.status.get("retryAt")
+        return parse_time(value) if value else None
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A worker pod."""
+
+    meta: Meta
+    pool: str
+    ready: bool
+    finished: bool
+    problem: str | None
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Pod:
+        """Reads what matters of a pod: is it ready, is it over, what keeps it from starting."""
+        status = body.get("status", {})
+        conditions = {item["type"]: item for item in status.get("conditions", [])}
+        return cls(
+            meta=Meta.of(body),
+            pool=body["metadata"].get("labels", {}).get(POOL_LABEL, ""),
+            ready=conditions.get("Ready", {}).get("status") == "True",
+            finished=status.get("phase") in {"Succeeded", "Failed"},
+            problem=_pod_problem(status, conditions),
+        )
+
+
+def _pod_problem(status: dict[str, Any], conditions: dict[str, Any]) -> str | None:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+            return f"{waiting['reason']}: {waiting.get('message', '')}"
+    return None
+
+
+def parse_time(value: str) -> datetime:
+    """A Kubernetes timestamp, in UTC."""
+    return datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(UTC)
+
+
+def format_time(value: datetime) -> str:
+    """A time as Kubernetes writes it, to the second."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

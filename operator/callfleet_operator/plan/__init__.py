@@ -1,0 +1,1 @@
+"""Pure planners: functions of a snapshot and a clock. They decide; reconcile applies."""

@@ -1,0 +1,137 @@
+"""A Campaign's status: progress, why sessions wait, and the conditions that GitOps tools read. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.contacts import RunContact
+from callfleet_core.ledger import Balance, LimitResult
+from callfleet_core.money import format_micros, parse_micros
+from callfleet_operator.objects import Campaign, Pod, Session, format_time
+from callfleet_operator.plan.session import condition
+
+_MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
+
+
+@dataclass(frozen=True)
+class CampaignView:
+    """What a Campaign's status is made of."""
+
+    campaign: Campaign
+    contacts: Sequence[RunContact]
+    sessions: Sequence[Session]
+    pods: Sequence[Pod]
+    busy_pods: frozenset[str]
+    balance: Balance | None
+    limit: LimitResult
+
+
+def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
+    """The status to write, or None when it is right already but for its times."""
+    spec, meta = view.campaign.spec, view.campaign.meta
+    sessions = [item for item in view.sessions if item.spec.run_id == spec.run_id]
+    states = Counter(item.state for item in sessions)
+    done = sum(contact.state is not None for contact in view.contacts)
+    waiting = _waiting(sessions)
+    ready_pods = [pod for pod in view.pods if pod.ready and not pod.meta.deleted]
+    free = sum(pod.meta.uid not in view.busy_pods for pod in ready_pods) * spec.worker.slots_per_worker
+    balance = view.balance
+    wanted: dict[str, Any] = {
+        "observedGeneration": meta.generation,
+        "runID": spec.run_id,
+        "summary": _summary(waiting, done, len(view.contacts), spec.currency),
+        "progress": f"{done}/{len(view.contacts)}",
+        "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
+        "waitingCount": sum(item["count"] for item in waiting),
+        "contacts": {"total": len(view.contacts), "done": done},
+        "sessions": {
+            "pending": states[SessionState.PENDING],
+            "admitted": states[SessionState.ADMITTED],
+            "dialing": states[SessionState.DIALING],
+            "inProgress": states[SessionState.IN_PROGRESS],
+        },
+        "waiting": waiting,
+        "money": {
+            "held": format_micros(balance.held_micros if balance else 0),
+            "spent": format_micros(balance.spent_micros if balance else 0),
+        },
+        "workers": {"ready": len(ready_pods), "slotsFree": free},
+        "conditions": _conditions(view, waiting, done, bool(ready_pods), now),
+    }
+    if _same(wanted, view.campaign.status):
+        return None
+    for part in ("contacts", "money"):
+        wanted[part] = {**wanted[part], "asOf": format_time(now)}
+    return wanted
+
+
+def _waiting(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    groups: dict[str, list[Session]] = {}
+    for item in sessions:
+        reason = item.status.get("reason")
+        if item.state is SessionState.PENDING and reason:
+            groups.setdefault(reason, []).append(item)
+    entries = []
+    for reason, members in sorted(groups.items()):
+        entry: dict[str, Any] = {"reason": reason, "count": len(members)}
+        shortfalls = [parse_micros(item.status["shortfall"]) for item in members if item.status.get("shortfall")]
+        retries = [item.status["retryAt"] for item in members if item.status.get("retryAt")]
+        if shortfalls:
+            entry["shortfall"] = format_micros(min(shortfalls))
+        if retries:
+            entry["retryAt"] = min(retries)
+        entries.append(entry)
+    return entries[:16]
+
+
+def _summary(waiting: Sequence[dict[str, Any]], done: int, total: int, currency: str) -> str:
+    for entry in waiting:
+        if entry["reason"] in _MONEY_REASONS:
+            return f"{entry['reason']}: {entry['count']} wait, {entry.get('shortfall', '?')} {currency} missing"
+    if waiting:
+        return "; ".join(f"{entry['reason']}: {entry['count']} wait" for entry in waiting)
+    return "Finished" if done == total else "Calling"
+
+
+def _conditions(
+    view: CampaignView, waiting: Sequence[dict[str, Any]], done: int, workers_ready: bool, now: datetime
+) -> list[dict[str, Any]]:
+    existing = view.campaign.status.get("conditions") or []
+    total = len(view.contacts)
+    reasons = {entry["reason"] for entry in waiting}
+    stalled = view.limit is LimitResult.CURRENCY_MISMATCH
+    exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
+    problem = next((pod.problem for pod in view.pods if pod.problem), "")
+    mismatch = "the ledger keeps this campaign in another currency: use another name" if stalled else ""
+
+    def holds(kind: str, value: bool, yes: str, no: str, message: str = "") -> dict[str, Any]:
+        return condition(existing, kind, value, yes if value else no, message, now, view.campaign.meta.generation)
+
+    return [
+        holds("Ready", not stalled, "Served", "CurrencyMismatch", mismatch),
+        holds("Reconciling", False, "Reconciling", "Reconciled"),
+        holds("Stalled", stalled, "CurrencyMismatch", "Served", mismatch),
+        holds("ContactsLoaded", True, "Loaded", "Loading", f"{total} contacts"),
+        holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
+        holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
+        holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),
+        holds("Finished", total > 0 and done == total, "AllDone", "Calling", f"{done} of {total} done"),
+    ]
+
+
+def _same(wanted: dict[str, Any], status: dict[str, Any]) -> bool:
+    def comparable(value: dict[str, Any]) -> dict[str, Any]:
+        kept = {key: value.get(key) for key in wanted}
+        for part in ("contacts", "money"):
+            kept[part] = {name: item for name, item in (kept[part] or {}).items() if name != "asOf"}
+        kept["conditions"] = [
+            (item["type"], item["status"], item["reason"], item["message"]) for item in kept["conditions"] or []
+        ]
+        return kept
+
+    return comparable(wanted) == comparable(status)

@@ -1,0 +1,201 @@
+"""A session's status as its attempt's row says it should be. Pure: where they differ, the row wins."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.api.campaign import Attempts
+from callfleet_core.ledger import Attempt
+from callfleet_core.money import format_micros
+from callfleet_operator.objects import format_time
+
+# How a carrier's final word reads as a disposition.
+_DISPOSITIONS = {
+    "completed": "answered",
+    "busy": "busy",
+    "no-answer": "noAnswer",
+    "failed": "failed",
+    "canceled": "canceled",
+    "notPlaced": "failed",
+    "unresolved": "unknown",
+}
+_RETRYABLE = {"busy", "no-answer", "notPlaced"}
+NOT_PLACED_RETRY_MINUTES = 1
+
+Status = dict[str, Any]
+
+
+def condition(
+    existing: list[dict[str, Any]], kind: str, holds: bool, reason: str, message: str, now: datetime, generation: int
+) -> dict[str, Any]:
+    """A condition whose transition time moves only when its status does."""
+    status = "True" if holds else "False"
+    old = next((item for item in existing if item["type"] == kind), None)
+    since = old["lastTransitionTime"] if old and old["status"] == status else format_time(now)
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message[:1024],
+        "observedGeneration": generation,
+        "lastTransitionTime": since,
+    }
+
+
+def plan_session(
+    status: Status, attempt: Attempt | None, attempts: Attempts, now: datetime, generation: int = 1
+) -> Status | None:
+    """The status that the session's latest attempt asks for, or None when it is right already.
+
+    `attempt` is the newest one that was not revoked. While a worker has the call it writes the states itself.
+    """
+    state = SessionState(status.get("state") or SessionState.PENDING)
+    if attempt is None:
+        if state is SessionState.PENDING:
+            return None
+        return pending_status(status, None, now)
+    if attempt.state == "granted":
+        return None
+    if attempt.state in {"dialing", "placed"}:
+        return _live_status(status, state, attempt, now)
+    wanted = _ended_status(status, attempt, attempts, now, generation)
+    return None if _same(wanted, status) else wanted
+
+
+def pending_status(
+    status: Status, reason: Reason | None, now: datetime, *, shortfall_micros: int | None = None,
+    retry_at: datetime | None = None, message: str | None = None,
+) -> Status:  # fmt: skip
+    """A pending session's status; only its conditions are kept."""
+    conditions = status.get("conditions") or []
+    admitted = condition(conditions, "Admitted", False, reason.value if reason else "Pending", message or "", now, 1)
+    return {
+        "state": SessionState.PENDING.value,
+        "reason": reason.value if reason else None,
+        "shortfall": None if shortfall_micros is None else format_micros(shortfall_micros),
+        "retryAt": format_time(retry_at) if retry_at else None,
+        "attempt": None,
+        "worker": None,
+        "podUID": None,
+        "callSID": None,
+        "result": None,
+        "conditions": [admitted],
+    }
+
+
+def admitted_status(status: Status, attempt: dict[str, Any], worker: str, pod_uid: str, now: datetime) -> Status:
+    """The status that binds a session to a worker's slot."""
+    conditions = status.get("conditions") or []
+    held = f"{attempt['held']} held"
+    return {
+        "state": SessionState.ADMITTED.value,
+        "reason": None,
+        "shortfall": None,
+        "retryAt": None,
+        "attempt": attempt,
+        "worker": worker,
+        "podUID": pod_uid,
+        "callSID": None,
+        "result": None,
+        "conditions": [condition(conditions, "Admitted", True, "MoneyHeld", held, now, 1)],
+    }
+
+
+def _live_status(status: Status, state: SessionState, attempt: Attempt, now: datetime) -> Status | None:
+    """Repairs a live session's state when its worker did not write it."""
+    wanted = SessionState.IN_PROGRESS if attempt.answered_at else SessionState.DIALING
+    begun = attempt.begun_at or now
+    if state is wanted or state is SessionState.IN_PROGRESS or now - begun < timedelta(seconds=5):
+        return None
+    return {
+        **status,
+        "state": wanted.value,
+        "reason": None,
+        "attempt": _attempt_status(attempt),
+        "callSID": attempt.call_sid,
+    }
+
+
+def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: datetime, generation: int) -> Status:
+    settled = attempt.state == "settled"
+    retry_at = retry_time(attempt, attempts)
+    if settled and retry_at is not None:
+        if status.get("state") == SessionState.PENDING.value and (status.get("retryAt") or retry_at <= now):
+            return status  # scheduled already; why it waits besides is the admission's to say
+        return pending_status(status, Reason.RETRY_SCHEDULED, now, retry_at=retry_at)
+    if not settled and attempt.end_status != "unresolved":
+        return status  # the operator settles it first
+    final, reason = _final_state(attempt)
+    existing = status.get("conditions") or []
+    disposition = attempt.disposition or _DISPOSITIONS.get(attempt.end_status or "", "unknown")
+    message = f"the call ended: {disposition}"
+    return {
+        **status,
+        "state": final.value,
+        "reason": reason.value if reason else None,
+        "shortfall": None,
+        "retryAt": None,
+        "attempt": _attempt_status(attempt),
+        "callSID": attempt.call_sid,
+        "result": {
+            "disposition": disposition,
+            "durationSeconds": attempt.duration_s,
+            "cost": None if attempt.actual_micros is None else format_micros(attempt.actual_micros),
+            "settled": settled,
+        },
+        "conditions": [
+            condition(
+                existing, "Admitted", True, "MoneyHeld", f"{format_micros(attempt.hold_micros)} held", now, generation
+            ),
+            condition(existing, "Connected", attempt.answered_at is not None, "Carrier", message, now, generation),
+            condition(existing, "Settled", settled, "Settled" if settled else "Held", message, now, generation),
+            condition(existing, "Finished", True, final.value, message, now, generation),
+        ],
+    }
+
+
+def retry_time(attempt: Attempt, attempts: Attempts) -> datetime | None:
+    """When the same person may be tried again, or None when this attempt was the last."""
+    if attempt.end_status not in _RETRYABLE or attempt.number >= attempts.max or attempt.ended_at is None:
+        return None
+    minutes = {
+        "busy": attempts.retry_after_minutes.busy,
+        "no-answer": attempts.retry_after_minutes.no_answer,
+    }.get(attempt.end_status, NOT_PLACED_RETRY_MINUTES)
+    return attempt.ended_at + timedelta(minutes=minutes)
+
+
+def _final_state(attempt: Attempt) -> tuple[SessionState, Reason | None]:
+    match attempt.end_status:
+        case "completed" | "busy" | "no-answer":
+            return SessionState.COMPLETED, None
+        case "canceled":
+            return SessionState.CANCELED, None
+        case "unresolved":
+            return SessionState.FAILED, Reason.DIAL_OUTCOME_UNKNOWN
+        case _:
+            return SessionState.FAILED, None
+
+
+def _attempt_status(attempt: Attempt) -> dict[str, Any]:
+    return {"id": str(attempt.id), "number": attempt.number, "held": format_micros(attempt.hold_micros)}
+
+
+def _same(new: Status, old: Status) -> bool:
+    """Equal but for what only marks the passing of time."""
+
+    def comparable(status: Status) -> Status:
+        kept: Status = _without_nulls(status)
+        kept["conditions"] = [(item["type"], item["status"], item["reason"]) for item in status.get("conditions") or []]
+        return kept
+
+    return comparable(new) == comparable(old)
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the API server stores it: null fields are absent."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

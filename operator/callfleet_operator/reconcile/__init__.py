@@ -1,0 +1,1 @@
+"""The shells that apply what the planners decided, one module a kind."""

@@ -1,0 +1,274 @@
+"""The admission cycle: snapshot, plan, hold, bind (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import structlog
+
+from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult, account_key
+from callfleet_core.money import format_micros, parse_micros
+from callfleet_operator.context import Context
+from callfleet_operator.kube import ConflictError
+from callfleet_operator.manifests import pool_name
+from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
+from callfleet_operator.objects import Campaign, Key, Session, format_time
+from callfleet_operator.pause import pause_point
+from callfleet_operator.plan.admission import (
+    AccountView,
+    Admit,
+    CampaignView,
+    PendingSession,
+    Slot,
+    Snapshot,
+    Wait,
+    plan_admissions,
+)
+from callfleet_operator.plan.session import admitted_status, pending_status
+
+EVERY_S = 2.0
+# Holds of one cycle; the rest come in the next, which follows at once.
+MAX_HOLDS_A_CYCLE = 500
+_LIVE = {"granted", "dialing", "placed"}
+
+_log = structlog.get_logger(__name__)
+
+
+@CYCLE_SECONDS.time()
+async def reconcile(context: Context) -> None:
+    """One cycle over everything that waits."""
+    async with context.placement:
+        await _cycle(context)
+
+
+async def _cycle(context: Context) -> None:
+    attempts = await context.ledger.unsettled_attempts()
+    snapshot, sessions = await take_snapshot(context, attempts)
+    decisions = plan_admissions(snapshot, context.now())
+    admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
+    waits = [item for item in decisions if isinstance(item, Wait)]
+    if admits:
+        await _hold_and_bind(context, admits, sessions)
+        context.queue.add(Key("Admission"))
+    for wait in waits:
+        await _write_wait(context, sessions[wait.session.key], wait)
+    for pool in {item.session.pool for item in decisions}:
+        context.queue.add(Key("Pool", *pool))
+
+
+async def take_snapshot(
+    context: Context, attempts: Sequence[Attempt]
+) -> tuple[Snapshot, dict[tuple[str, str], Session]]:
+    """What the planner needs, and the sessions by key."""
+    pending: list[PendingSession] = []
+    sessions: dict[tuple[str, str], Session] = {}
+    open_by_session = {(item.namespace, item.session_name) for item in attempts}
+    for session in context.store.sessions():
+        key = (session.meta.namespace, session.meta.name)
+        campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
+        if session.state is not SessionState.PENDING or session.meta.deleted or key in open_by_session:
+            continue
+        if campaign is None or campaign.meta.deleted:
+            continue
+        sessions[key] = session
+        pending.append(_pending(context, session, campaign))
+    without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
+    pending = [_with_consent(item, UUID(sessions[item.key].spec.contact_id) not in without) for item in pending]
+    live = Counter((item.namespace, item.campaign) for item in attempts if item.state in _LIVE)
+    campaigns = {
+        (item.meta.namespace, item.meta.name): CampaignView(
+            suspended=item.spec.suspend,
+            max_concurrent=item.spec.pacing.max_concurrent,
+            open_attempts=live[(item.meta.namespace, item.meta.name)],
+        )
+        for item in context.store.campaigns()
+    }
+    accounts = {
+        balance.key: AccountView(
+            balance.currency,
+            balance.limit_micros,
+            balance.held_micros,
+            balance.spent_micros,
+            usable=not balance.closed,
+            suspended=balance.suspended,
+        )
+        for balance in await context.ledger.balances()
+    }
+    return Snapshot(pending, campaigns, accounts, free_slots(context, attempts)), sessions
+
+
+def _with_consent(item: PendingSession, has_consent: bool) -> PendingSession:
+    return item if item.has_consent == has_consent else PendingSession(**{**item.__dict__, "has_consent": has_consent})
+
+
+def _pending(context: Context, session: Session, campaign: Campaign) -> PendingSession:
+    namespace = session.meta.namespace
+    found = [ref.name for ref in campaign.spec.budget_refs if context.store.budget(namespace, ref.name)]
+    covering = sorted(
+        {
+            *found,
+            *(
+                budget.meta.name
+                for budget in context.store.budgets()
+                if budget.meta.namespace == namespace and budget.spec.scope == "Namespace"
+            ),
+        }
+    )
+    annotations = session.meta.annotations
+    position = annotations.get("callfleet.dev/position", "0")
+    return PendingSession(
+        key=(namespace, session.meta.name),
+        campaign=(namespace, campaign.meta.name),
+        pool=(namespace, pool_name(campaign.spec.worker, context.pool_defaults)),
+        priority=session.spec.priority,
+        position=int(position) if position.isdigit() else 0,
+        created=campaign.meta.created,
+        currency=session.spec.currency,
+        hold_micros=context.prices.worst_case_micros(session.spec.max_duration_seconds),
+        ceiling_micros=parse_micros(session.spec.max_cost) if session.spec.max_cost else None,
+        accounts=(
+            account_key(namespace, "Campaign", campaign.meta.name),
+            *(account_key(namespace, "Budget", name) for name in covering),
+        ),
+        # Fails closed: a reference that does not exist, and no cover at all, both wait.
+        budgets_found=len(found) == len(campaign.spec.budget_refs) and bool(covering),
+        has_consent=True,
+        retry_at=session.retry_at,
+    )
+
+
+def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
+    """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
+    taken = Counter(item.granted_pod_uid for item in attempts if item.state in _LIVE)
+    slots: list[Slot] = []
+    sizes = {
+        (campaign.meta.namespace, pool_name(campaign.spec.worker, context.pool_defaults)): (
+            campaign.spec.worker.slots_per_worker
+        )
+        for campaign in context.store.campaigns()
+    }
+    for pod in sorted(context.store.pods(), key=lambda item: item.meta.name):
+        if not pod.ready or pod.meta.deleted or pod.finished:
+            continue
+        pool = (pod.meta.namespace, pod.pool)
+        free = sizes.get(pool, 0) - taken[pod.meta.uid]
+        slots += [Slot(pool, pod.meta.name, pod.meta.uid)] * max(0, free)
+    return slots
+
+
+async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> None:
+    numbers = await _attempt_numbers(context, admits)
+    requests = [_hold_request(context, admit, sessions[admit.session.key], numbers) for admit in admits]
+    answers = await context.ledger.hold(requests)
+    await pause_point(context.settings.callfleet_test_pause, "after-hold")
+    for admit, request, answer in zip(admits, requests, answers, strict=True):
+        ADMISSIONS.labels(result=answer.result.value).inc()
+        session = sessions[admit.session.key]
+        if answer.result is HoldResult.HELD:
+            await _bind(context, admit, request, session)
+        elif answer.result is HoldResult.CLOSED:
+            # Called already: the session's status follows from its last attempt.
+            context.queue.add(Key("CallSession", *admit.session.key))
+        else:
+            await _write_wait(context, session, _refused(admit, answer))
+
+
+async def _attempt_numbers(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str], int]:
+    """The next attempt's number of each session; revoked ones don't count."""
+    numbers: dict[tuple[str, str], int] = {}
+    by_namespace: dict[str, list[str]] = {}
+    for admit in admits:
+        by_namespace.setdefault(admit.session.key[0], []).append(admit.session.key[1])
+    for namespace, names in by_namespace.items():
+        latest = await context.ledger.latest_attempts(namespace, names)
+        numbers |= {(namespace, name): latest[name].number + 1 if name in latest else 1 for name in names}
+    return numbers
+
+
+def _hold_request(context: Context, admit: Admit, session: Session, numbers: dict[tuple[str, str], int]) -> HoldRequest:
+    campaign = context.store.campaign(*admit.session.campaign)
+    if campaign is None:
+        raise ConflictError("a Campaign vanished between plan and hold: planning again")
+    call = campaign.spec.call
+    return HoldRequest(
+        attempt_id=uuid4(),
+        number=numbers[admit.session.key],
+        namespace=session.meta.namespace,
+        campaign=session.spec.campaign,
+        run_id=session.spec.run_id,
+        contact_id=UUID(session.spec.contact_id),
+        session_name=session.meta.name,
+        session_uid=session.meta.uid,
+        pod_uid=admit.slot.pod_uid,
+        amount_micros=admit.session.hold_micros,
+        currency=session.spec.currency,
+        accounts=admit.session.accounts,
+        time_limit_s=session.spec.max_duration_seconds,
+        ring_timeout_s=call.ring_timeout_seconds,
+        max_queue_s=call.max_queue_seconds,
+        account_sid=context.settings.twilio_account_sid,
+        from_number=call.from_[admit.session.position % len(call.from_)],
+        time_zone=campaign.spec.time_zone,
+        script=campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
+
+
+async def _bind(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:
+    attempt = {
+        "id": str(request.attempt_id),
+        "number": request.number,
+        "held": format_micros(request.amount_micros),
+    }
+    status = admitted_status(session.status, attempt, admit.slot.pod_name, admit.slot.pod_uid, context.now())
+    try:
+        body = await context.kube.write_status("CallSession", session.meta, status)
+    except ConflictError:
+        await context.ledger.revoke(request.attempt_id, "BindRefused")
+        context.queue.add(Key("CallSession", *admit.session.key))
+        return
+    context.store.apply("CallSession", body)
+    _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
+    await context.tell("CallSession", session.meta, "Admitted", f"{attempt['held']} held, on {admit.slot.pod_name}")
+
+
+def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
+    return Wait(admit.session, Reason(answer.result.value), answer.shortfall_micros)
+
+
+async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
+    now = context.now()
+    retry_at = wait.retry_at or (session.retry_at if session.retry_at and session.retry_at > now else None)
+    status = session.status
+    shortfall = None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
+    if (
+        status.get("reason") == wait.reason.value
+        and status.get("shortfall") == shortfall
+        and status.get("retryAt") == (format_time(retry_at) if retry_at else None)
+    ):
+        return
+    message = f"{shortfall} {wait.session.currency} missing" if shortfall else ""
+    wanted = pending_status(
+        status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=retry_at, message=message
+    )
+    try:
+        body = await context.kube.write_status("CallSession", session.meta, wanted)
+    except ConflictError:
+        return  # it changed meanwhile; the watch brings the news and the next cycle looks again
+    context.store.apply("CallSession", body)
+    context.queue.add(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
+        await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
+
+
+# Reasons that somebody may want to act on; the others come and go by themselves.
+_TOLD = {
+    Reason.BUDGET_EXHAUSTED,
+    Reason.BUDGET_NOT_FOUND,
+    Reason.PER_CALL_LIMIT,
+    Reason.CURRENCY_MISMATCH,
+    Reason.NO_CONSENT,
+    Reason.DO_NOT_CALL,
+}

@@ -1,0 +1,159 @@
+"""The walk over open attempts in PostgreSQL: expiries, missing evidence, settlements.
+
+Watchdogs walk attempts, not objects, so that a forced finalizer or a restored etcd loses no call.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from callfleet_core.dialing import EndEvidence, EndStatus
+from callfleet_core.ledger import Attempt
+from callfleet_core.pricing import CostLine
+from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
+from callfleet_operator.context import Context
+from callfleet_operator.metrics import ACTIVE
+from callfleet_operator.objects import Key
+
+EVERY_S = 1.0
+# A grant that no session names after this long was never bound.
+UNBOUND_AFTER = timedelta(seconds=15)
+POLL_EVERY = timedelta(seconds=10)
+EVIDENCE_MARGIN = timedelta(seconds=10)
+LOOKUP_AFTER = timedelta(seconds=30)
+SECOND_LOOKUP_AFTER = timedelta(minutes=10)
+UNRESOLVED_FOR = timedelta(hours=24)
+# The carrier's clock and PostgreSQL's may differ by this much.
+CLOCK_SKEW = timedelta(seconds=60)
+
+_log = structlog.get_logger(__name__)
+
+
+async def reconcile(context: Context) -> None:
+    """One walk; each attempt's trouble is its own."""
+    attempts = await context.ledger.unsettled_attempts()
+    ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
+    failed = 0
+    for attempt in attempts:
+        try:
+            await _tend(context, attempt)
+        except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
+            failed += 1
+            _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
+    if attempts:
+        _log.debug("attempts walked", open=len(attempts), failed=failed)
+
+
+async def _tend(context: Context, attempt: Attempt) -> None:
+    now = context.now()
+    match attempt.state:
+        case "granted":
+            await _tend_granted(context, attempt, now)
+        case "dialing" | "placed":
+            await _tend_live(context, attempt, now)
+        case "ended" | "settled":
+            await _settle(context, attempt, now)
+
+
+async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> None:
+    reason = _revocation(context, attempt, now)
+    if reason is not None and await context.ledger.revoke(attempt.id, reason) == "revoked":
+        _log.info("grant revoked", attempt=str(attempt.id), reason=reason)
+        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
+        context.queue.add(Key("Admission"))
+
+
+def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None:
+    """Why a grant must be taken back, or None."""
+    if now >= attempt.expires_at:
+        return "Expired"
+    campaign = context.store.campaign(attempt.namespace, attempt.campaign)
+    if campaign is None or campaign.meta.deleted:
+        return "CampaignGone"
+    if campaign.spec.suspend:
+        return "Suspended"
+    if all(pod.meta.uid != attempt.granted_pod_uid for pod in context.store.pods(attempt.namespace)):
+        return "PodLost"
+    session = context.store.session(attempt.namespace, attempt.session_name)
+    named = ((session.status.get("attempt") or {}).get("id") if session else None) == str(attempt.id)
+    if not named and now - attempt.granted_at > UNBOUND_AFTER:
+        return "NotBound"
+    return None
+
+
+async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
+    context.queue.add_after(Key("CallSession", attempt.namespace, attempt.session_name), 6.0)
+    begun = attempt.begun_at or now
+    if attempt.call_sid is None:
+        if now - begun > LOOKUP_AFTER:
+            await _look_up(context, attempt, now, begun)
+        return
+    placed = attempt.placed_at or begun
+    queue_limit = timedelta(seconds=attempt.max_queue_s)
+    if attempt.answered_at is not None:
+        overdue = attempt.answered_at + timedelta(seconds=attempt.time_limit_s)
+    else:
+        overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
+    if now < overdue + EVIDENCE_MARGIN or _asked_lately(attempt, now):
+        return
+    await context.ledger.note_lookup(attempt.id, empty=False)
+    call = await context.carrier.fetch(attempt.call_sid)
+    hard_end = overdue if attempt.answered_at else overdue + timedelta(seconds=attempt.time_limit_s)
+    if (
+        call is not None
+        and call.status not in FINAL_STATUSES
+        and (call.status == "queued" or now > hard_end + EVIDENCE_MARGIN)
+    ):
+        call = await context.carrier.end(attempt.call_sid)
+    if call is not None:
+        await _record_end(context, attempt, call, now)
+
+
+def _asked_lately(attempt: Attempt, now: datetime) -> bool:
+    return attempt.last_lookup_at is not None and now - attempt.last_lookup_at < POLL_EVERY
+
+
+async def _record_end(context: Context, attempt: Attempt, call: CarrierCall, now: datetime) -> None:
+    status: EndStatus | None = FINAL_STATUSES.get(call.status)
+    if status is None:
+        return
+    evidence = EndEvidence(source="operator", status=status, call_sid=call.sid, duration_s=call.duration_s, at=now)
+    await context.dialing.record_ended(attempt.id, evidence)
+
+
+async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: datetime) -> None:
+    """Searches the carrier's list for a call whose placing got no answer. It is never placed again."""
+    wait = SECOND_LOOKUP_AFTER if attempt.lookups_empty else POLL_EVERY
+    if attempt.last_lookup_at is not None and now - attempt.last_lookup_at < wait:
+        return
+    numbers = await context.ledger.numbers(attempt.id)
+    calls = await context.carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
+    await context.ledger.note_lookup(attempt.id, empty=not calls)
+    for call in sorted(calls, key=lambda item: item.created or begun):
+        if await context.dialing.record_placed(attempt.id, call.sid) == "second_sid":
+            await context.carrier.end(call.sid)
+        else:
+            await _record_end(context, attempt, call, now)
+    if not calls and attempt.lookups_empty >= 1:
+        _log.warning("dial outcome unknown", attempt=str(attempt.id))
+        await context.dialing.record_ended(attempt.id, EndEvidence(source="operator", status="unresolved", at=now))
+        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
+
+
+async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
+    begun = attempt.begun_at or now
+    patience = UNRESOLVED_FOR + timedelta(seconds=attempt.ring_timeout_s + attempt.time_limit_s)
+    if attempt.end_status == "unresolved" and now < begun + patience:
+        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
+        return
+    lines: list[CostLine] = []
+    if attempt.end_status == "completed":
+        lines = context.prices.connectivity(attempt.duration_s or 0)
+    if await context.ledger.settle(attempt.id, lines) == "settled":
+        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
+        context.queue.add(Key("Campaign", attempt.namespace, attempt.campaign))
+        for budget in context.store.budgets():
+            if budget.meta.namespace == attempt.namespace:
+                context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))

@@ -1,0 +1,128 @@
+"""A Campaign: its contacts into PostgreSQL, its due contacts into CallSessions, its progress into its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from callfleet_core.api.callsession import SessionState
+from callfleet_core.api.campaign import InlineContact
+from callfleet_core.contacts import ConsentIn, ContactIn, RunContact
+from callfleet_core.ledger import LimitResult, account_key
+from callfleet_core.money import parse_micros
+from callfleet_core.phone import normalise
+from callfleet_operator import manifests
+from callfleet_operator.context import Context
+from callfleet_operator.objects import Campaign, Key
+from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+
+# The status changes with every call: written at most this often.
+STATUS_EVERY_S = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def reconcile(context: Context, key: Key) -> None:
+    """One look at a Campaign."""
+    campaign = context.store.campaign(key.namespace, key.name)
+    if campaign is None:
+        return
+    # Mirrored first: a suspended or deleted campaign must stop at begin_dial, whatever else is late.
+    await context.contacts.mirror_campaign(
+        namespace=key.namespace,
+        name=key.name,
+        uid=campaign.meta.uid,
+        generation=campaign.meta.generation,
+        suspended=campaign.spec.suspend,
+        closed=campaign.meta.deleted,
+    )
+    if campaign.meta.deleted:
+        return
+    limit = await _set_limit(context, campaign)
+    await _load_contacts(context, campaign)
+    contacts = await context.contacts.run(key.namespace, key.name, campaign.spec.run_id)
+    if limit is not LimitResult.CURRENCY_MISMATCH:
+        await _create_due(context, campaign, contacts)
+    await _drop_older_runs(context, campaign)
+    await _write_status(context, campaign, contacts, limit)
+    context.queue.add(Key("Admission"))
+
+
+async def close(context: Context, namespace: str, name: str, uid: str, generation: int) -> None:
+    """A deleted Campaign: dials nobody any more; live calls end as they would."""
+    await context.contacts.mirror_campaign(
+        namespace=namespace, name=name, uid=uid, generation=generation, suspended=False, closed=True
+    )
+    context.loaded_contacts.pop(uid, None)
+    context.queue.add(Key("Attempts"))
+
+
+async def _set_limit(context: Context, campaign: Campaign) -> LimitResult:
+    total = campaign.spec.limits.total
+    return await context.ledger.set_limit(
+        namespace=campaign.meta.namespace,
+        kind="Campaign",
+        name=campaign.meta.name,
+        window="total",
+        currency=campaign.spec.currency,
+        limit_micros=parse_micros(total) if total else None,
+        suspended=False,
+        uid=campaign.meta.uid,
+        generation=campaign.meta.generation,
+    )
+
+
+async def _load_contacts(context: Context, campaign: Campaign) -> None:
+    """Stores the inline contacts once a generation."""
+    if context.loaded_contacts.get(campaign.meta.uid) == campaign.meta.generation:
+        return
+    contacts = [_contact(item) for item in campaign.spec.contacts.inline]
+    await context.contacts.load(campaign.meta.namespace, campaign.meta.name, campaign.spec.run_id, contacts)
+    context.loaded_contacts[campaign.meta.uid] = campaign.meta.generation
+
+
+def _contact(item: InlineContact) -> ContactIn:
+    given = item.consent
+    consent = ConsentIn(given.kind, given.source, given.time) if given else None
+    return ContactIn(normalise(item.phone), item.name, consent)
+
+
+async def _create_due(context: Context, campaign: Campaign, contacts: Sequence[RunContact]) -> None:
+    """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
+    existing = {item.meta.name: item for item in context.store.sessions(campaign.meta.namespace, campaign.meta.name)}
+    room = campaign.spec.look_ahead - sum(not item.is_terminal for item in existing.values())
+    per_call = campaign.spec.limits.per_call
+    ceiling = parse_micros(per_call) if per_call else None
+    due = [item for item in contacts if item.state is None and item.session_name not in existing]
+    for contact in due[: max(0, room)]:
+        await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+
+
+async def _drop_older_runs(context: Context, campaign: Campaign) -> None:
+    """Sessions of an earlier run that nobody has called yet would call people whom the new run calls too."""
+    for session in context.store.sessions(campaign.meta.namespace, campaign.meta.name):
+        if session.spec.run_id != campaign.spec.run_id and session.state is SessionState.PENDING:
+            await context.kube.delete_session(session.meta)
+
+
+async def _write_status(
+    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult
+) -> None:
+    namespace, name = campaign.meta.namespace, campaign.meta.name
+    pool = manifests.pool_name(campaign.spec.worker, context.pool_defaults)
+    live = {item.granted_pod_uid for item in await context.ledger.unsettled_attempts() if item.state != "ended"}
+    view = CampaignView(
+        campaign=campaign,
+        contacts=contacts,
+        sessions=context.store.sessions(namespace, name),
+        pods=context.store.pods(namespace, pool),
+        busy_pods=frozenset(live),
+        balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
+        limit=limit,
+    )
+    status = plan_campaign_status(view, context.now())
+    if status is None:
+        return
+    body = await context.kube.write_status("Campaign", campaign.meta, status)
+    context.store.apply("Campaign", body)

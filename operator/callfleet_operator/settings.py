@@ -1,0 +1,49 @@
+"""The operator's settings, from the environment that the chart sets."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from callfleet_core.settings import CarrierSettings, DatabaseSettings, LogSettings
+
+
+class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
+    """Everything that the operator needs to know of its installation."""
+
+    model_config = SettingsConfigDict(env_prefix="", extra="ignore")
+
+    callfleet_hash_key: SecretStr = Field(
+        min_length=32, description="Key of the numbers' hashes; never change it: who was called is keyed by it."
+    )
+    callfleet_namespace: str = Field(description="The release's namespace, where the workers' Secret is.")
+    callfleet_worker_image: str = Field(description="The worker's image, unless a Campaign says another.")
+    callfleet_worker_secret: str = Field(
+        default="callfleet-worker", description="Copied into every namespace that has a pool."
+    )
+    callfleet_worker_cluster_role: str = "callfleet-worker"
+    callfleet_worker_device: str = Field(default="auto", pattern=r"^(auto|cuda|cpu)$")
+    callfleet_worker_image_pull_policy: str = Field(default="IfNotPresent", pattern=r"^(Always|IfNotPresent|Never)$")
+    callfleet_worker_idle_seconds: int = Field(
+        default=120, ge=1, description="A worker without work is removed after so long."
+    )
+    callfleet_carrier_simulated: bool = Field(
+        default=False, description="The carrier is a simulator. Never true for a real one: the database refuses it."
+    )
+    callfleet_dial_allowlist: str = Field(
+        default="", description="Numbers in E.164, separated by commas, that a real carrier may dial."
+    )
+    callfleet_metrics_port: int = 8081
+    callfleet_test_pause: str | None = Field(
+        default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."
+    )
+
+    @field_validator("callfleet_test_pause")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+    @property
+    def allowlist(self) -> list[str]:
+        """The numbers that a real carrier may dial."""
+        return [number.strip() for number in self.callfleet_dial_allowlist.split(",") if number.strip()]

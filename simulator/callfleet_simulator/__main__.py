@@ -29,16 +29,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--people", type=Path, required=True, help="YAML file: who answers which number")
     parser.add_argument("--listen", default="127.0.0.1:8090", help="address:port (default: %(default)s)")
-    parser.add_argument(
-        "--number", action="append", default=[], help="a caller ID of the account; default: any"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=None, help="what people draw from; default: drawn and logged"
-    )
+    parser.add_argument("--number", action="append", default=[], help="a caller ID of the account; default: any")
+    parser.add_argument("--seed", type=int, default=None, help="what people draw from; default: drawn and logged")
     parser.add_argument("--max-calls", type=int, default=50, help="calls at once (default: %(default)s)")
-    parser.add_argument(
-        "--price-delay-s", type=float, default=2.0, help="seconds until an ended call has its price"
-    )
+    parser.add_argument("--price-delay-s", type=float, default=2.0, help="seconds until an ended call has its price")
     return parser.parse_args()
 
 

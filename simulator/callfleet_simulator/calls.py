@@ -22,9 +22,7 @@ class CallStatus(StrEnum):
     CANCELED = "canceled"
 
 
-FINAL = frozenset(
-    {CallStatus.COMPLETED, CallStatus.BUSY, CallStatus.FAILED, CallStatus.NO_ANSWER, CallStatus.CANCELED}
-)
+FINAL = frozenset({CallStatus.COMPLETED, CallStatus.BUSY, CallStatus.FAILED, CallStatus.NO_ANSWER, CallStatus.CANCELED})
 
 
 def new_sid(prefix: str) -> str:

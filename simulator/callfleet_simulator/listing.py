@@ -80,11 +80,7 @@ def page(key: str, path: str, rows: list[dict[str, object]], form: Form) -> dict
     shown = rows[start : start + size]
 
     def uri(index: int) -> str:
-        kept = [
-            (name, value)
-            for name in (*FILTERS, "Category", "StartDate", "EndDate")
-            for value in form.all(name)
-        ]
+        kept = [(name, value) for name in (*FILTERS, "Category", "StartDate", "EndDate") for value in form.all(name)]
         return f"{path}?{urlencode([*kept, ('PageSize', size), ('Page', index)])}"
 
     return {

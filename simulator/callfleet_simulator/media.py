@@ -44,9 +44,7 @@ class StreamEnd:
 class MediaStream:
     """Runs one stream until the server closes it, the call ends (`call_over`), or the connection breaks."""
 
-    def __init__(
-        self, call: Call, verb: Stream, person: FarEnd, noise: LineNoise, lateness: Lateness
-    ) -> None:
+    def __init__(self, call: Call, verb: Stream, person: FarEnd, noise: LineNoise, lateness: Lateness) -> None:
         self._call = call
         self._verb = verb
         self._person = person
@@ -141,9 +139,7 @@ class MediaStream:
 
     def _message(self, event: str, body: dict[str, Any]) -> str:
         self._sequence += 1
-        return json.dumps(
-            {"event": event, "sequenceNumber": str(self._sequence), event: body, "streamSid": self._sid}
-        )
+        return json.dumps({"event": event, "sequenceNumber": str(self._sequence), event: body, "streamSid": self._sid})
 
     async def _receive(self, socket: ClientConnection) -> None:
         async for text in socket:

@@ -61,17 +61,11 @@ class Person(Strict):
     name: str = Field(min_length=1, max_length=60)
     behaviour: Behaviour = Behaviour.WILLING
     ring_s: float = Field(default=3.0, ge=0, le=600, description="How long it rings before they pick up.")
-    answer_after_s: float = Field(
-        default=0.6, ge=0, le=30, description="Picked up, until they say the greeting."
-    )
-    greeting: Line | None = Field(
-        default=None, description="Said on picking up; null: waits to be spoken to."
-    )
+    answer_after_s: float = Field(default=0.6, ge=0, le=30, description="Picked up, until they say the greeting.")
+    greeting: Line | None = Field(default=None, description="Said on picking up; null: waits to be spoken to.")
     voice: Voice = Voice()
     thinks_s: tuple[float, float] = Field(default=(0.6, 1.4), description="Pause before an answer: from, to.")
-    patience_s: float = Field(
-        default=12.0, ge=2, le=120, description="Silence after which they ask who is there."
-    )
+    patience_s: float = Field(default=12.0, ge=2, le=120, description="Silence after which they ask who is there.")
     script: list[Rule] = Field(default_factory=list, max_length=60)
     fallback: list[Line] = Field(
         default_factory=lambda: ["Sorry, could you say that again?", "I'm sorry, I didn't get that."],
@@ -79,9 +73,7 @@ class Person(Strict):
         max_length=8,
         description="Said when nothing in the script fits.",
     )
-    max_repeats: int = Field(
-        default=3, ge=1, le=10, description="The same thing so often, then they hang up."
-    )
+    max_repeats: int = Field(default=3, ge=1, le=10, description="The same thing so often, then they hang up.")
     max_s: float = Field(default=300.0, ge=1, le=3600, description="Hangs up after so long on the line.")
 
     @model_validator(mode="after")
@@ -115,9 +107,7 @@ class People(Strict):
     def rules_of(self, person: Person) -> list[Rule]:
         """A person's own rules, then everyone's, with the topics' phrases filled in."""
         return [
-            rule
-            if rule.topic is None
-            else Rule(hears=self.topics[rule.topic], says=rule.says, ends=rule.ends)
+            rule if rule.topic is None else Rule(hears=self.topics[rule.topic], says=rule.says, ends=rule.ends)
             for rule in [*person.script, *self.everyone]
         ]
 

@@ -65,9 +65,7 @@ class Webhooks:
         log.warning("status callback given up", call_sid=params.get("CallSid"), reason=reason, tries=TRIES)
         return False
 
-    async def _send(
-        self, url: str, method: str, params: Mapping[str, str], idempotency: str
-    ) -> httpx.Response:
+    async def _send(self, url: str, method: str, params: Mapping[str, str], idempotency: str) -> httpx.Response:
         headers = {"User-Agent": "TwilioProxy/1.1", "I-Twilio-Idempotency-Token": idempotency}
         if method == "GET":
             full = str(httpx.URL(url).copy_merge_params(dict(params)))

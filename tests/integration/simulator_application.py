@@ -111,9 +111,7 @@ async def running_application(**kwargs: Any) -> AsyncIterator[Application]:
 
 def sdk(url: str, token: str = TOKEN, user: str = ACCOUNT, http_client: Any = None) -> Client:
     """The real SDK, pointed at the simulator. `environment` must not be empty or it falls back to the process's."""
-    client = Client(
-        user, token, account_sid=ACCOUNT, http_client=http_client, environment={"CALLFLEET": "test"}
-    )
+    client = Client(user, token, account_sid=ACCOUNT, http_client=http_client, environment={"CALLFLEET": "test"})
     client.api.base_url = url
     return client
 

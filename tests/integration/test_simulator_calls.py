@@ -130,9 +130,7 @@ async def test_a_ringing_call_can_be_canceled_and_then_stays_canceled(
     await until(lambda: "canceled" in statuses(application))
 
 
-async def test_a_live_call_is_not_canceled_but_can_be_completed(
-    simulator: Running, application: Application
-) -> None:
+async def test_a_live_call_is_not_canceled_but_can_be_completed(simulator: Running, application: Application) -> None:
     application.twiml = '<Response><Pause length="30"/></Response>'
     created = await place(simulator, application)
     await until(lambda: "in-progress" in statuses(application))
@@ -203,9 +201,7 @@ async def test_a_stream_carries_noise_in_real_time_and_returns_marks_when_heard(
     assert call.status == "completed"
     assert call.warnings == [31921]
     assert call.stream_micros == 4000
-    usage = await asyncio.to_thread(
-        sdk(simulator.url).usage.records.list, category="calls-media-stream-minutes"
-    )
+    usage = await asyncio.to_thread(sdk(simulator.url).usage.records.list, category="calls-media-stream-minutes")
     assert [(record.usage, record.price) for record in usage] == [("1", Decimal("0.004"))]
 
 

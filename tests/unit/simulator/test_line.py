@@ -41,9 +41,7 @@ def test_noise_is_at_its_level_never_silent_and_repeatable() -> None:
 
 
 def test_trimming_keeps_what_is_within_forty_decibels_of_the_peak() -> None:
-    pcm = np.concatenate(
-        [np.full(50, 3), np.full(10, 10_000), np.full(50, 99), np.full(5, 101), np.full(9, 2)]
-    )
+    pcm = np.concatenate([np.full(50, 3), np.full(10, 10_000), np.full(50, 99), np.full(5, 101), np.full(9, 2)])
     assert len(audio.trimmed(pcm.astype(np.int16))) == 10 + 50 + 5
 
 
@@ -84,9 +82,7 @@ def test_the_playout_buffer_is_bounded() -> None:
     assert playout.buffered_ms == MAX_BUFFER_S * 1000
 
 
-@pytest.mark.parametrize(
-    ("seconds", "minutes"), [(0, 1), (1, 1), (60, 1), (60.2, 2), (61, 2), (120, 2), (121, 3)]
-)
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 1), (1, 1), (60, 1), (60.2, 2), (61, 2), (120, 2), (121, 3)])
 def test_a_started_minute_is_billed_whole(seconds: float, minutes: int) -> None:
     assert billing.started_minutes(seconds) == minutes
 
@@ -146,9 +142,7 @@ def test_twiml_that_cannot_be_followed_names_the_carriers_code(document: str, co
 
 
 def test_an_unknown_callback_event_silences_all_callbacks_as_at_the_carrier() -> None:
-    form = parse_form(
-        "To=%2B15550100100&From=%2B15550100001&Url=http://h/&StatusCallbackEvent=initiated%20ringing"
-    )
+    form = parse_form("To=%2B15550100100&From=%2B15550100001&Url=http://h/&StatusCallbackEvent=initiated%20ringing")
     assert call_request(form).status_callback_events == frozenset()
 
 

@@ -1,0 +1,144 @@
+"""The carrier's HTTP requests: what to do with an answered call, and how calls go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Annotated, cast, get_args
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from twilio.twiml.voice_response import Connect, VoiceResponse
+
+from callfleet_core.dialing import EndEvidence, EndStatus, PlacedResult
+from callfleet_gateway.context import Gateway, gateway_of
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 32 * 1024
+MAX_FIELDS = 100
+CALL_SID_LENGTH = 34
+LIVE = ("queued", "initiated", "ringing", "in-progress")
+FINAL = tuple(status for status in get_args(EndStatus) if status not in {"notPlaced", "unresolved"})
+# A carrier's clock may be a little ahead; further ahead it is wrong, and ours is used.
+MAX_CLOCK_AHEAD = timedelta(seconds=60)
+
+router = APIRouter()
+
+Form = Mapping[str, str]
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def signed_form(request: Request) -> Form:
+    """The request's form, once its signature is right. Raises 400, 403 or 413, and says nothing of its content."""
+    gateway = gateway_of(request)
+    body = await _body(request)
+    try:
+        form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise HTTPException(400, "the body is not a form that this gateway reads") from error
+    if not gateway.check.webhook(request.url.path, form, request.headers.get("x-twilio-signature")):
+        gateway.metrics.signature_failures.labels(request.scope["route"].path).inc()
+        raise HTTPException(403, "the X-Twilio-Signature does not fit: check TWILIO_AUTH_TOKEN and the public URL")
+    if form.get("AccountSid") != gateway.settings.twilio_account_sid:
+        raise HTTPException(403, "this gateway serves another account")
+    if len(form.get("CallSid", "")) != CALL_SID_LENGTH:
+        raise HTTPException(400, "CallSid is missing or is not a call's SID")
+    return form
+
+
+Signed = Annotated[Form, Depends(signed_form)]
+Parts = Annotated[Gateway, Depends(gateway_of)]
+
+
+@router.post("/twilio/voice/{attempt_id}")
+async def voice(attempt_id: UUID, form: Signed, gateway: Parts) -> Response:
+    """TwiML for an answered call: its media stream, or a hang-up when the attempt may no longer talk."""
+    placed = await _record_placed(gateway, attempt_id, form)
+    view = await gateway.store.attempt_view(attempt_id)
+    if view is None:
+        raise HTTPException(404, "no such attempt")
+    may_talk = placed in {PlacedResult.PLACED, PlacedResult.SAME} and view.state in {"dialing", "placed"}
+    twiml = VoiceResponse()
+    if may_talk and not view.cancel_requested:
+        await gateway.store.record_answered(attempt_id, datetime.now(UTC), call_sid=form["CallSid"])
+        token = gateway.check.media_token(attempt_id)
+        connect = Connect()
+        connect.stream(url=f"{gateway.settings.stream_base_url}/twilio/media/{attempt_id}/{token}")
+        twiml.append(connect)
+    else:
+        log.info("answered call hung up", attempt=str(attempt_id), state=view.state, placed=placed.value)
+        twiml.hangup()
+    return Response(str(twiml), media_type="text/xml")
+
+
+@router.post("/twilio/status/{attempt_id}")
+async def status(attempt_id: UUID, form: Signed, gateway: Parts) -> Response:
+    """Takes evidence of how a call goes on. In any order, any number of times: the store keeps what is new."""
+    call_status = form.get("CallStatus", "")
+    if call_status not in LIVE + FINAL:
+        raise HTTPException(400, "CallStatus is missing or unknown")
+    placed = await _record_placed(gateway, attempt_id, form)
+    if placed is not PlacedResult.SECOND_SID:
+        await _record(gateway, attempt_id, call_status, form)
+    gateway.metrics.callbacks.labels(call_status).inc()
+    log.info("status callback", attempt=str(attempt_id), status=call_status, placed=placed.value)
+    return Response(status_code=204)
+
+
+async def _record_placed(gateway: Gateway, attempt_id: UUID, form: Form) -> PlacedResult:
+    """The SID first: a callback may come before the worker has stored it. Raises 404 for an unknown attempt."""
+    placed = await gateway.store.record_placed(attempt_id, form["CallSid"])
+    if placed is PlacedResult.UNKNOWN_ATTEMPT:
+        raise HTTPException(404, "no such attempt")
+    if placed is PlacedResult.SECOND_SID:
+        gateway.metrics.second_calls.inc()
+        log.warning("a second call for one attempt", attempt=str(attempt_id), call_sid=form["CallSid"])
+    return placed
+
+
+async def _record(gateway: Gateway, attempt_id: UUID, call_status: str, form: Form) -> None:
+    at = _timestamp(form)
+    if call_status == "in-progress":
+        await gateway.store.record_answered(attempt_id, at, call_sid=form["CallSid"])
+    elif call_status in FINAL:
+        await gateway.store.record_ended(attempt_id, _evidence(call_status, at, form))
+
+
+def _evidence(call_status: str, at: datetime, form: Form) -> EndEvidence:
+    return EndEvidence(
+        source="callback",
+        status=cast("EndStatus", call_status),  # one of FINAL, which is drawn from EndStatus
+        call_sid=form["CallSid"],
+        duration_s=_whole(form, "CallDuration"),
+        error_code=form.get("ErrorCode") or None,
+        sip_code=_whole(form, "SipResponseCode"),
+        at=at,
+    )
+
+
+def _whole(form: Form, name: str) -> int | None:
+    text = form.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else None
+
+
+def _timestamp(form: Form) -> datetime:
+    """The carrier's own time of the event; now, where it gives none or one from the future."""
+    present = datetime.now(UTC)
+    try:
+        at = parsedate_to_datetime(form["Timestamp"])
+    except (KeyError, ValueError):
+        return present
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return at.astimezone(UTC) if at <= present + MAX_CLOCK_AHEAD else present

@@ -243,7 +243,7 @@ DECLARE
 BEGIN
     PERFORM ledger_assert_epoch(p_epoch);
     SELECT * INTO v FROM dial_attempts WHERE id = p_attempt FOR UPDATE;
-    v_late := v.state = 'settled' AND v.reason = 'LateEvidence';
+    v_late := v.state = 'settled' AND v.reason IS NOT DISTINCT FROM 'LateEvidence';
     IF NOT FOUND OR NOT (v.state = 'ended' OR v_late) THEN
         RETURN COALESCE(v.state, 'unknown');
     END IF;

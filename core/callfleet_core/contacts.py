@@ -155,8 +155,8 @@ class ContactBook:
         async with self._engine.connect() as connection:
             rows = await connection.execute(
                 text(
-                    "SELECT id FROM unnest(CAST(:ids AS uuid[])) id WHERE NOT EXISTS (SELECT 1 FROM consents c"
-                    " WHERE c.contact_id = id AND c.revoked_at IS NULL AND c.given_at <= clock_timestamp())"
+                    "SELECT asked.id FROM unnest(CAST(:ids AS uuid[])) AS asked (id) WHERE NOT EXISTS (SELECT 1"
+                    " FROM consents c WHERE c.contact_id = asked.id AND c.revoked_at IS NULL AND c.given_at <= clock_timestamp())"
                 ),
                 {"ids": list(contacts)},
             )

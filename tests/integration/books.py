@@ -1,0 +1,151 @@
+"""A small installation in PostgreSQL for tests of the ledger: a carrier, a campaign, people, a budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn, register_carrier
+from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
+from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
+
+KEY = b"a key of at least thirty-two bytes!!"
+ACCOUNT_SID = "AC" + "0" * 32
+NAMESPACE, CAMPAIGN, BUDGET, RUN = "sales", "spring", "us-sales", "1"
+POD = "1b2a0000-0000-4000-8000-000000000001"
+HOLD_MICROS = 36_000
+SCRIPT: dict[str, Any] = {
+    "persona": "A friendly agent.",
+    "llmModel": "smollm2",
+    "opening": "Hello.",
+    "closing": "Goodbye.",
+    "questions": [{"name": "interested", "type": "YesNo", "ask": ["Are you interested?"]}],
+}
+
+
+def number(index: int) -> str:
+    """The fictional number of the contact at `index`."""
+    return f"+155501{index:05d}"
+
+
+@dataclass
+class Books:
+    """The stores, and what they hold; `people` are contact ids in order."""
+
+    engine: AsyncEngine
+    ledger: Ledger
+    dialing: DialStore
+    contacts: ContactBook
+    people: list[UUID] = field(default_factory=list)
+
+    def request(self, index: int = 0, **changes: Any) -> HoldRequest:
+        """A request to hold for the contact at `index`."""
+        base = HoldRequest(
+            attempt_id=uuid4(),
+            number=1,
+            namespace=NAMESPACE,
+            campaign=CAMPAIGN,
+            run_id=RUN,
+            contact_id=self.people[index],
+            session_name=f"{CAMPAIGN}-{RUN}-{index}",
+            session_uid=str(uuid4()),
+            pod_uid=POD,
+            amount_micros=HOLD_MICROS,
+            currency="USD",
+            accounts=(account_key(NAMESPACE, "Campaign", CAMPAIGN), account_key(NAMESPACE, "Budget", BUDGET)),
+            time_limit_s=120,
+            ring_timeout_s=20,
+            max_queue_s=30,
+            account_sid=ACCOUNT_SID,
+            from_number="+15550100001",
+            time_zone="UTC",
+            script=SCRIPT,
+        )
+        return replace(base, **changes)
+
+    async def hold(self, index: int = 0, **changes: Any) -> HoldAnswer:
+        """Holds for one contact."""
+        return (await self.ledger.hold([self.request(index, **changes)]))[0]
+
+    async def held(self, index: int = 0, **changes: Any) -> UUID:
+        """Holds for one contact, which must succeed; answers the attempt's id."""
+        answer = await self.hold(index, **changes)
+        assert answer.result is HoldResult.HELD, answer
+        return answer.attempt_id
+
+    async def limit(self, micros: int, *, uid: str = "budget-1", generation: int = 1, **changes: Any) -> LimitResult:
+        """Sets the budget's limit."""
+        values: dict[str, Any] = {"currency": "USD", "suspended": False, **changes}
+        return await self.ledger.set_limit(
+            namespace=NAMESPACE,
+            kind="Budget",
+            name=BUDGET,
+            window="total",
+            limit_micros=micros,
+            uid=uid,
+            generation=generation,
+            **values,
+        )
+
+    async def budget(self) -> tuple[int, int]:
+        """(held, spent) of the budget, in micros."""
+        balance = await self.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET))
+        assert balance is not None
+        return balance.held_micros, balance.spent_micros
+
+    async def dialed(self, attempt: UUID, sid: str = "CA" + "1" * 32) -> None:
+        """Begins the dial and stores the carrier's SID."""
+        decision = await self.dialing.begin_dial(attempt, POD, uuid4())
+        assert decision.verdict == "go", decision
+        await self.dialing.record_placed(attempt, sid)
+
+    async def ended(self, attempt: UUID, status: EndStatus = "completed", duration_s: int | None = 70) -> bool:
+        """Records the carrier's final word."""
+        evidence = EndEvidence(source="callback", status=status, duration_s=duration_s, at=datetime.now(UTC))
+        return await self.dialing.record_ended(attempt, evidence)
+
+    async def sql(self, statement: str, **parameters: Any) -> Any:
+        """Runs a statement as the owner; answers its first value, if it has rows."""
+        async with self.engine.begin() as connection:
+            result = await connection.execute(text(statement), parameters)
+            return result.scalar() if result.returns_rows else None
+
+
+async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int = 220_000) -> Books:
+    """An installation with a simulated carrier, one campaign, `people` contacts with consent, and a budget."""
+    await register_carrier(
+        engine,
+        account_sid=ACCOUNT_SID,
+        api_base_url="http://127.0.0.1:9",
+        public_url="http://127.0.0.1:8",
+        simulated=True,
+        calls_per_second=1000,
+    )
+    books = Books(engine, Ledger(engine), DialStore(engine), ContactBook(engine, KEY))
+    await books.ledger.take_epoch()
+    await books.contacts.mirror_campaign(
+        namespace=NAMESPACE, name=CAMPAIGN, uid="campaign-1", generation=1, suspended=False, closed=False
+    )
+    consent = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta(days=1))
+    await books.contacts.load(
+        NAMESPACE, CAMPAIGN, RUN, [ContactIn(number(index), None, consent) for index in range(people)]
+    )
+    books.people = [contact.contact_id for contact in await books.contacts.run(NAMESPACE, CAMPAIGN, RUN)]
+    await books.ledger.set_limit(
+        namespace=NAMESPACE,
+        kind="Campaign",
+        name=CAMPAIGN,
+        window="total",
+        currency="USD",
+        limit_micros=None,
+        suspended=False,
+        uid="campaign-1",
+        generation=1,
+    )
+    await books.limit(limit_micros)
+    return books

@@ -1,0 +1,257 @@
+"""The right to dial: begin_dial, the record_* functions and the gate, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core.contacts import ContactIn, register_carrier
+from callfleet_core.db.engine import create_engine
+from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult, Verdict
+from callfleet_core.ledger import HoldResult
+from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
+from tests.integration.books import ACCOUNT_SID, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, Books, number, open_books
+
+SID = "CA" + "1" * 32
+
+
+@pytest.fixture
+async def books(engine: AsyncEngine) -> Books:
+    return await open_books(engine)
+
+
+async def test_go_carries_everything_needed_to_place_the_call(books: Books) -> None:
+    attempt = await books.held()
+    decision = await books.dialing.begin_dial(attempt, POD, uuid4())
+    assert decision.verdict is Verdict.GO
+    assert decision.order is not None
+    assert decision.order.to == number(0)
+    assert decision.order.api_base_url == "http://127.0.0.1:9"
+    assert decision.order.script.questions[0].name == "interested"
+
+
+async def test_the_same_nonce_gets_the_same_answer_another_is_refused(books: Books) -> None:
+    attempt, nonce = await books.held(), uuid4()
+    first = await books.dialing.begin_dial(attempt, POD, nonce)
+    assert await books.dialing.begin_dial(attempt, POD, nonce) == first
+    assert (await books.dialing.begin_dial(attempt, POD, uuid4())).verdict is Verdict.REFUSED
+
+
+async def test_eight_workers_at_once_get_one_go(books: Books) -> None:
+    attempt = await books.held()
+    answers = await asyncio.gather(*(books.dialing.begin_dial(attempt, POD, uuid4()) for _ in range(8)))
+    assert sorted(answer.verdict for answer in answers) == ["go"] + ["refused"] * 7
+
+
+async def test_a_revoked_attempt_does_not_dial_however_late_its_bind_comes(books: Books) -> None:
+    attempt = await books.held()
+    await books.ledger.revoke(attempt, "NewEpoch")
+    decision = await books.dialing.begin_dial(attempt, POD, uuid4())
+    assert (decision.verdict, decision.reason) == (Verdict.REFUSED, "Revoked")
+    assert decision.order is None
+
+
+async def test_another_pod_is_refused_and_takes_nothing_from_the_right_one(books: Books) -> None:
+    attempt = await books.held()
+    assert (await books.dialing.begin_dial(attempt, "another", uuid4())).reason == "WrongPod"
+    assert (await books.dialing.begin_dial(attempt, POD, uuid4())).verdict is Verdict.GO
+
+
+async def test_an_expired_grant_is_refused_and_its_money_returns(books: Books) -> None:
+    attempt = await books.held(expires_after_s=0)
+    assert (await books.dialing.begin_dial(attempt, POD, uuid4())).reason == "Expired"
+    assert await books.budget() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE consents SET revoked_at = now()", "NoConsent"),
+        ("UPDATE campaigns SET suspended = true", "Suspended"),
+        ("UPDATE campaigns SET closed = true", "Suspended"),
+        ("UPDATE installation SET stopped = true", "Stopped"),
+        ("UPDATE accounts SET closed = true WHERE kind = 'Budget'", "BudgetNotFound"),
+        ("UPDATE accounts SET suspended = true WHERE kind = 'Budget'", "Suspended"),
+        ("UPDATE dial_attempts SET cancel_requested_at = now()", "Canceled"),
+        ("UPDATE carrier_accounts SET simulated = false", "DoNotCall"),
+    ],
+)
+async def test_what_changed_since_the_hold_is_checked_again(books: Books, change: str, reason: str) -> None:
+    attempt = await books.held()
+    await books.sql(change)
+    decision = await books.dialing.begin_dial(attempt, POD, uuid4())
+    assert (decision.verdict, decision.reason) == (Verdict.REFUSED, reason)
+    assert await books.budget() == (0, 0)
+
+
+async def test_the_carrier_accounts_pace_makes_the_next_dial_wait(books: Books) -> None:
+    await books.sql("UPDATE carrier_accounts SET calls_per_second = 0.5")
+    first, second = await books.held(0), await books.held(1)
+    assert (await books.dialing.begin_dial(first, POD, uuid4())).verdict is Verdict.GO
+    decision = await books.dialing.begin_dial(second, POD, uuid4())
+    assert decision.verdict is Verdict.WAIT
+    assert decision.retry_at is not None
+    assert timedelta(0) < decision.retry_at - datetime.now(UTC) <= timedelta(seconds=2)
+    assert await books.budget() == (2 * HOLD_MICROS, 0)
+
+
+async def test_one_open_attempt_a_number_even_between_campaigns(books: Books) -> None:
+    await books.held(0)
+    await books.contacts.mirror_campaign(
+        namespace=NAMESPACE, name="other", uid="campaign-2", generation=1, suspended=False, closed=False
+    )
+    assert (await books.hold(0, campaign="other")).result is HoldResult.NUMBER_BUSY
+
+
+async def test_nobody_is_held_for_without_consent(books: Books) -> None:
+    await books.contacts.load(NAMESPACE, CAMPAIGN, "1", [ContactIn("+15550109999", None, None)])
+    stranger = next(
+        item.contact_id
+        for item in await books.contacts.run(NAMESPACE, CAMPAIGN, "1")
+        if item.contact_id not in books.people
+    )
+    assert await books.contacts.without_consent([stranger, books.people[0]]) == {stranger}
+    assert (await books.hold(contact_id=stranger)).result is HoldResult.NO_CONSENT
+
+
+async def test_a_real_carrier_dials_only_allowed_numbers(books: Books) -> None:
+    await books.sql("UPDATE carrier_accounts SET simulated = false")
+    assert (await books.hold(0)).result is HoldResult.DO_NOT_CALL
+    await books.contacts.allow([number(1)])
+    assert (await books.hold(1)).result is HoldResult.HELD
+    await books.contacts.allow([])
+    assert (await books.hold(2)).result is HoldResult.DO_NOT_CALL
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.twilio.com", "https://x@API.Twilio.com:443/", "http://api.dublin.ie1.twilio.com"]
+)
+async def test_twilio_can_never_be_called_simulated(books: Books, url: str) -> None:
+    with pytest.raises(DBAPIError, match="twilio_is_real"):
+        await register_carrier(
+            books.engine, account_sid=ACCOUNT_SID, api_base_url=url, public_url="https://x", simulated=True,
+            calls_per_second=1,
+        )  # fmt: skip
+
+
+async def test_a_second_sid_is_told_apart(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    assert await books.dialing.record_placed(attempt, SID) is PlacedResult.PLACED
+    assert await books.dialing.record_placed(attempt, SID, pod_uid=POD, generation=1) is PlacedResult.SAME
+    assert await books.dialing.record_placed(attempt, "CA" + "2" * 32) is PlacedResult.SECOND_SID
+    assert await books.dialing.record_placed(uuid4(), SID) is PlacedResult.UNKNOWN_ATTEMPT
+
+
+async def test_a_callback_for_a_revoked_attempt_finds_it_closed(books: Books) -> None:
+    attempt = await books.held()
+    await books.ledger.revoke(attempt, "Expired")
+    assert await books.dialing.record_placed(attempt, SID) is PlacedResult.CLOSED
+
+
+async def test_callbacks_in_disorder_end_the_call_once(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    now = datetime.now(UTC)
+    completed = EndEvidence(source="callback", status="completed", call_sid=SID, duration_s=70, at=now)
+    assert await books.dialing.record_ended(attempt, completed)
+    assert not await books.dialing.record_ended(attempt, completed.model_copy(update={"duration_s": 500}))
+    assert await books.dialing.record_answered(attempt, now - timedelta(seconds=70), call_sid=SID)
+    assert not await books.dialing.record_answered(attempt, now, call_sid=SID)
+    (row,) = await books.ledger.unsettled_attempts()
+    assert (row.state, row.end_status, row.duration_s, row.call_sid) == ("ended", "completed", 70, SID)
+
+
+async def test_not_placed_is_not_believed_of_a_placed_call(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt, SID)
+    assert not await books.ended(attempt, "notPlaced", None)
+
+
+async def test_a_worker_that_does_not_own_the_call_records_nothing(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    evidence = EndEvidence(source="worker", status="completed", duration_s=1, at=datetime.now(UTC))
+    for pod, generation in (("another", 1), (POD, 2)):
+        assert not await books.dialing.record_ended(attempt, evidence, pod_uid=pod, generation=generation)
+        placed = await books.dialing.record_placed(attempt, SID, pod_uid=pod, generation=generation)
+        assert placed is PlacedResult.CLOSED
+
+
+async def test_the_view_for_twiml_names_no_person(books: Books) -> None:
+    attempt = await books.held()
+    view = await books.dialing.attempt_view(attempt)
+    assert view is not None
+    assert (view.state, view.account_sid) == ("granted", ACCOUNT_SID)
+    assert await books.dialing.attempt_view(uuid4()) is None
+
+
+async def _login(books: Books, database_url: str, role: str) -> AsyncEngine:
+    """An engine of a user that has this role and nothing else."""
+    name = f"t_{uuid4().hex[:12]}"
+    await books.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}")
+    scheme, rest = database_url.split("://", 1)
+    return create_engine(f"{scheme}://{name}:secret@{rest.rsplit('@', 1)[1]}")
+
+
+async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Books, database_url: str) -> None:
+    engine = await _login(books, database_url, "callfleet_worker")
+    worker = DialStore(engine)
+    try:
+        attempt = await books.held()
+        assert (await worker.begin_dial(attempt, POD, uuid4())).verdict is Verdict.GO
+        assert await worker.record_placed(attempt, SID, pod_uid=POD, generation=1) is PlacedResult.PLACED
+        await _write_records(CallRecords(engine), attempt)
+        evil = Books(engine, books.ledger.__class__(engine), worker, books.contacts, books.people)
+        for statement in (
+            "SELECT phone FROM contacts",
+            "SELECT * FROM dial_attempts",
+            "UPDATE accounts SET limit_micros = 1",
+            "SELECT ledger_take_epoch()",
+            "SELECT record_placed(gen_random_uuid(), 'CA')",
+            "UPDATE calls SET cost = 0",
+            "DELETE FROM conversations",
+        ):
+            with pytest.raises(DBAPIError, match="permission denied"):
+                await evil.sql(statement)
+    finally:
+        await engine.dispose()
+
+
+async def test_the_gateways_role_records_but_cannot_dial(books: Books, database_url: str) -> None:
+    engine = await _login(books, database_url, "callfleet_gateway")
+    gateway = DialStore(engine)
+    try:
+        attempt = await books.held()
+        with pytest.raises(DBAPIError, match="permission denied"):
+            await gateway.begin_dial(attempt, POD, uuid4())
+        await books.dialing.begin_dial(attempt, POD, uuid4())
+        assert await gateway.record_placed(attempt, SID) is PlacedResult.PLACED
+        assert (await gateway.attempt_view(attempt)) is not None
+    finally:
+        await engine.dispose()
+
+
+async def _write_records(records: CallRecords, call: UUID) -> None:
+    turns = [Turn(agent_type="qualifier", message_type="user", content="Yes.", at=datetime.now(UTC))]
+    outcome = CallOutcome(disposition="qualified", turns=1, decided_by={"grammar": 1}, latency_ms_p50=900)
+    lead = LeadFields.model_validate({"qualification_score": "0.75", "fields": {"interested": "yes"}})
+    for _ in range(2):  # writing twice changes nothing
+        await records.add_turns(call, turns, first_seq=0)
+        await records.finish(call, outcome, lead, [Usage.model_validate(
+            {"meter": "stt_seconds", "quantity": "4.2", "provider": "whisper-local"}
+        )])  # fmt: skip
+
+
+async def test_what_was_said_and_learned_is_stored_once(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt, SID)
+    await _write_records(CallRecords(books.engine), attempt)
+    assert await books.sql("SELECT count(*) FROM conversations") == 1
+    assert await books.sql("SELECT fields->>'interested' FROM lead_scores") == "yes"
+    assert await books.sql("SELECT disposition FROM calls") == "qualified"

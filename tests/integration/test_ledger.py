@@ -1,0 +1,243 @@
+"""Money: holds, limits, settlements, epochs, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core.errors import StaleEpochError
+from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.pricing import load_prices
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, open_books
+
+
+@pytest.fixture
+async def books(engine: AsyncEngine) -> Books:
+    return await open_books(engine)
+
+
+async def test_a_call_holds_its_worst_case_and_settles_its_actual(books: Books) -> None:
+    attempt = await books.held()
+    assert await books.budget() == (HOLD_MICROS, 0)
+    await books.dialed(attempt)
+    await books.ended(attempt, duration_s=59)
+    assert await books.ledger.settle(attempt, load_prices().connectivity(59)) == "settled"
+    assert await books.budget() == (0, 18_000)
+
+
+async def test_settling_twice_posts_once(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt)
+    await books.ended(attempt)
+    lines = load_prices().connectivity(70)
+    await books.ledger.settle(attempt, lines)
+    await books.ledger.settle(attempt, lines)
+    assert await books.budget() == (0, 36_000)
+
+
+async def test_a_busy_line_costs_nothing_and_may_be_tried_again(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt)
+    await books.ended(attempt, "busy", None)
+    await books.ledger.settle(attempt, [])
+    assert await books.budget() == (0, 0)
+    assert (await books.hold(number=2)).result is HoldResult.HELD
+
+
+async def test_a_spent_out_budget_says_what_is_missing(books: Books) -> None:
+    for index in range(6):
+        attempt = await books.held(index)
+        await books.dialed(attempt, f"CA{index:032d}")
+        await books.ended(attempt)
+        await books.ledger.settle(attempt, load_prices().connectivity(70))
+    answer = await books.hold(6)
+    assert answer.result is HoldResult.BUDGET_EXHAUSTED
+    assert answer.shortfall_micros == 7 * HOLD_MICROS - 220_000
+    await books.limit(260_000, generation=2)
+    assert (await books.hold(6)).result is HoldResult.HELD
+
+
+async def test_money_that_is_only_held_is_told_apart(books: Books) -> None:
+    for index in range(6):
+        await books.held(index)
+    answer = await books.hold(6)
+    assert answer.result is HoldResult.BUDGET_HELD
+    assert answer.shortfall_micros == 32_000
+
+
+async def test_a_batch_holds_each_item_whole_or_not_at_all(books: Books) -> None:
+    answers = await books.ledger.hold([books.request(index) for index in range(8)])
+    assert [answer.result for answer in answers].count(HoldResult.HELD) == 6
+    assert await books.budget() == (6 * HOLD_MICROS, 0)
+    assert await books.sql("SELECT count(*) FROM dial_attempts") == 6
+
+
+async def test_two_accounts_both_cover_or_neither_is_touched(books: Books) -> None:
+    await books.ledger.set_limit(
+        namespace=NAMESPACE, kind="Campaign", name=CAMPAIGN, window="total", currency="USD",
+        limit_micros=10, suspended=False, uid="campaign-1", generation=2,
+    )  # fmt: skip
+    assert (await books.hold()).result is HoldResult.BUDGET_EXHAUSTED
+    assert await books.budget() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "result"),
+    [
+        ((), HoldResult.BUDGET_NOT_FOUND),
+        (("sales/Budget/other/total",), HoldResult.BUDGET_NOT_FOUND),
+    ],
+)
+async def test_a_session_that_no_budget_covers_waits(
+    books: Books, accounts: tuple[str, ...], result: HoldResult
+) -> None:
+    assert (await books.hold(accounts=accounts)).result is result
+
+
+async def test_another_currency_is_never_converted(books: Books) -> None:
+    assert (await books.hold(currency="EUR")).result is HoldResult.CURRENCY_MISMATCH
+    assert await books.limit(1, uid="budget-2", currency="EUR") is LimitResult.CURRENCY_MISMATCH
+
+
+async def test_a_suspended_budget_holds_nothing(books: Books) -> None:
+    await books.limit(220_000, generation=2, suspended=True)
+    assert (await books.hold()).result is HoldResult.SUSPENDED
+
+
+async def test_deleting_and_reapplying_a_budget_keeps_what_was_spent(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt)
+    await books.ended(attempt)
+    await books.ledger.settle(attempt, load_prices().connectivity(70))
+    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET, uid="budget-1")
+    assert (await books.hold(1)).result is HoldResult.BUDGET_NOT_FOUND
+    await books.limit(50_000, uid="budget-2")
+    assert (await books.hold(1)).result is HoldResult.BUDGET_EXHAUSTED
+
+
+async def test_a_late_delete_does_not_close_the_reapplied_budget(books: Books) -> None:
+    await books.limit(220_000, uid="budget-2")
+    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET, uid="budget-1")
+    assert (await books.hold()).result is HoldResult.HELD
+
+
+async def test_an_older_generation_never_replaces_a_newer_limit(books: Books) -> None:
+    await books.limit(500_000, generation=3)
+    assert await books.limit(100, generation=2) is LimitResult.STALE
+    assert (await books.hold()).result is HoldResult.HELD
+
+
+async def test_an_actual_above_its_hold_is_posted_in_full_and_flagged(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt)
+    await books.ended(attempt, duration_s=200)
+    await books.ledger.settle(attempt, load_prices().connectivity(200))
+    balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET))
+    assert balance is not None
+    assert (balance.spent_micros, balance.overrun) == (72_000, True)
+    assert await books.ledger.overspent_accounts() == []  # no hold was made above the limit
+
+
+async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    await books.ended(attempt, "unresolved", None)
+    await books.ledger.settle(attempt, [])
+    assert await books.budget() == (0, 0)
+    assert await books.ended(attempt, "completed", 70)
+    assert [item.id for item in await books.ledger.unsettled_attempts()] == [attempt]
+    await books.ledger.settle(attempt, load_prices().connectivity(70))
+    assert await books.budget() == (0, 36_000)
+    assert await books.ledger.unsettled_attempts() == []
+
+
+async def test_a_deposed_leader_writes_nothing(books: Books) -> None:
+    await Ledger(books.engine).take_epoch()
+    with pytest.raises(StaleEpochError):
+        await books.hold()
+    with pytest.raises(StaleEpochError):
+        await books.ledger.revoke(uuid4(), "Expired")
+    assert await books.budget() == (0, 0)
+
+
+async def test_revoking_returns_the_money_once(books: Books) -> None:
+    attempt = await books.held()
+    assert await books.ledger.revoke(attempt, "Expired") == "revoked"
+    assert await books.ledger.revoke(attempt, "Expired") == "revoked"
+    assert await books.budget() == (0, 0)
+    assert await books.sql("SELECT count(*) FROM ledger_entries WHERE kind = 'release'") == 2  # one an account
+
+
+async def test_a_dialing_attempt_is_never_revoked(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    assert await books.ledger.revoke(attempt, "Expired") == "dialing"
+    assert await books.budget() == (HOLD_MICROS, 0)
+
+
+async def test_ledger_entries_cannot_be_changed(books: Books) -> None:
+    await books.held()
+    for statement in ("UPDATE ledger_entries SET held_micros = 0", "DELETE FROM ledger_entries"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            await books.sql(statement)
+
+
+async def test_eight_clients_at_once_never_overspend(books: Books) -> None:
+    async def client(first: int) -> int:
+        held = 0
+        for index in range(first, 12, 4):
+            held += (await books.hold(index)).result is HoldResult.HELD
+        return held
+
+    held = sum(await asyncio.gather(*(client(index % 4) for index in range(8))))
+    assert held == 6
+    assert await books.budget() == (6 * HOLD_MICROS, 0)
+    assert await books.ledger.overspent_accounts() == []
+
+
+async def test_balances_are_the_sum_of_their_entries(books: Books) -> None:
+    for index in range(5):
+        attempt = await books.held(index)
+        if index % 2:
+            await books.ledger.revoke(attempt, "Expired")
+            continue
+        await books.dialed(attempt, f"CA{index:032d}")
+        await books.ended(attempt)
+        await books.ledger.settle(attempt, load_prices().connectivity(70))
+    assert (
+        await books.sql(
+            "SELECT count(*) FROM accounts a WHERE (a.held_micros, a.spent_micros) NOT IN (SELECT"
+            " COALESCE(sum(e.held_micros), 0), COALESCE(sum(e.spent_micros), 0) FROM ledger_entries e"
+            " WHERE e.account_id = a.id)"
+        )
+        == 0
+    )
+
+
+async def test_the_overspend_check_sees_a_planted_overspend(books: Books) -> None:
+    attempt = await books.held()
+    async with books.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO ledger_entries (attempt_id, account_id, kind, held_micros, spent_micros, limit_micros, at)"
+                " SELECT :attempt, id, 'late', 0, 500000, limit_micros, now() FROM accounts WHERE kind = 'Budget'"
+            ),
+            {"attempt": attempt},
+        )
+    await books.held(1)
+    assert await books.ledger.overspent_accounts() == [account_key(NAMESPACE, "Budget", BUDGET)]
+
+
+async def test_a_finished_contact_is_never_held_for_again(books: Books) -> None:
+    await books.contacts.finish(
+        namespace=NAMESPACE, campaign=CAMPAIGN, run_id=RUN, contact=books.people[0],
+        state="Completed", disposition="answered",
+    )  # fmt: skip
+    assert (await books.hold()).result is HoldResult.CLOSED
+    # A new run calls afresh.
+    assert (await books.hold(run_id="2")).result is HoldResult.HELD

@@ -156,7 +156,8 @@ class ContactBook:
             rows = await connection.execute(
                 text(
                     "SELECT asked.id FROM unnest(CAST(:ids AS uuid[])) AS asked (id) WHERE NOT EXISTS (SELECT 1"
-                    " FROM consents c WHERE c.contact_id = asked.id AND c.revoked_at IS NULL AND c.given_at <= clock_timestamp())"
+                    " FROM consents c WHERE c.contact_id = asked.id AND c.revoked_at IS NULL"
+                    " AND c.given_at <= clock_timestamp())"
                 ),
                 {"ids": list(contacts)},
             )

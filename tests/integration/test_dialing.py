@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.books import ACCOUNT_SID, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, Books, number, open_books
 
 from callfleet_core.contacts import ContactIn, register_carrier
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult, Verdict
 from callfleet_core.ledger import HoldResult
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
-from tests.integration.books import ACCOUNT_SID, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, Books, number, open_books
 
 SID = "CA" + "1" * 32
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, open_books
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.pricing import load_prices
-from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, open_books
 
 
 @pytest.fixture

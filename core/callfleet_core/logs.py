@@ -29,7 +29,13 @@ def _mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
 
 def configure(room: str, level: str = "INFO") -> None:
     """Sends structlog and the standard library's logs to stderr as JSON lines that name their room."""
+
+    def name_room(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["room"] = room
+        return event
+
     shared: list[structlog.typing.Processor] = [
+        name_room,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -55,4 +61,5 @@ def configure(room: str, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    structlog.contextvars.bind_contextvars(room=room)
+    for chatty in ("kopf", "aiohttp.access", "httpx", "uvicorn.access", "alembic"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

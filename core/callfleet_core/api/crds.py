@@ -33,7 +33,7 @@ class Kind:
 
     kind: str
     plural: str
-    short: str
+    short: tuple[str, ...]
     spec: type[ApiModel]
     status: type[ApiModel]
     spec_rules: dict[str, Any]
@@ -50,7 +50,7 @@ KINDS = (
     Kind(
         "Campaign",
         "campaigns",
-        "camp",
+        ("camp",),
         campaign.CampaignSpec,
         campaign.CampaignStatus,
         campaign.SPEC_RULES,
@@ -71,7 +71,7 @@ KINDS = (
     Kind(
         "CallSession",
         "callsessions",
-        "cs",
+        ("cs", "call"),  # cs alone also means componentstatuses
         callsession.CallSessionSpec,
         callsession.CallSessionStatus,
         callsession.SPEC_RULES,
@@ -90,7 +90,7 @@ KINDS = (
     Kind(
         "Budget",
         "budgets",
-        "bud",
+        ("bud",),
         budget.BudgetSpec,
         budget.BudgetStatus,
         budget.SPEC_RULES,
@@ -178,7 +178,7 @@ def crd(kind: Kind) -> dict[str, Any]:
         "listKind": f"{kind.kind}List",
         "plural": kind.plural,
         "singular": kind.kind.lower(),
-        "shortNames": [kind.short],
+        "shortNames": list(kind.short),
         "categories": ["callfleet"],
     }
     return {

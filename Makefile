@@ -1,0 +1,64 @@
+# One way to run each thing; `make help` lists them. Everything heavy goes to the user's cache, never the checkout.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/callfleet
+PYTHON ?= python3
+UV := $(or $(shell command -v uv 2>/dev/null),$(CACHE)/uv/bin/uv)
+RUN := .venv/bin/python
+CALLFLEET := .venv/bin/callfleet
+SOURCES := core operator worker gateway simulator cli tests alembic
+ARGS ?=
+
+export UV_PYTHON_DOWNLOADS = never
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format crds images parts cluster-up cluster-down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: .venv/synced ## Call a campaign of twelve people within a budget for six (ARGS="--json --keep …")
+	@$(CALLFLEET) demo $(ARGS)
+
+test: .venv/synced ## Run the tests (ARGS goes to pytest)
+	@.ci/stage parts $(CALLFLEET) parts build
+	@.ci/stage images $(CALLFLEET) images build
+	@.ci/stage tests $(RUN) -m pytest $(ARGS)
+
+check: .venv/synced ## Lint, types, import contracts, generated files
+	$(RUN) -m ruff format --check $(SOURCES)
+	$(RUN) -m ruff check $(SOURCES)
+	$(RUN) -m mypy core operator worker gateway simulator cli tests
+	.venv/bin/lint-imports
+	$(RUN) -m callfleet_core.api.crds crds charts/callfleet/templates/crds --check
+
+format: .venv/synced ## Format the code
+	$(RUN) -m ruff format $(SOURCES)
+	$(RUN) -m ruff check --fix $(SOURCES)
+
+crds: .venv/synced ## Make crds/ and the chart's copies from core's models
+	$(RUN) -m callfleet_core.api.crds crds charts/callfleet/templates/crds
+
+images: .venv/synced ## Build the operator's and the worker's images
+	@$(CALLFLEET) images build $(ARGS)
+
+parts: .venv/synced ## Build or find the real parts: Kubernetes, Ollama, models, …
+	@$(CALLFLEET) parts build $(ARGS)
+
+cluster-up: .venv/synced ## Start a local cluster, or use the one that there is
+	@$(CALLFLEET) cluster up $(ARGS)
+
+cluster-down: .venv/synced ## End the local cluster
+	@$(CALLFLEET) cluster down $(ARGS)
+
+clean: ## Remove what was made in the checkout; the cache stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CACHE)/uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "CallFleet needs Python 3.11 or newer: make PYTHON=… $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Getting uv, which installs the Python packages" >&2
+	@mkdir -p $(CACHE) && { $(PYTHON) -m venv $(CACHE)/uv || { echo "this Python cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }; }
+	@$(CACHE)/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.venv/synced: pyproject.toml uv.lock $(if $(findstring $(CACHE),$(UV)),$(UV))
+	@.ci/stage packages $(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	@touch $@

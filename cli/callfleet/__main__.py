@@ -1,0 +1,40 @@
+"""The callfleet command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from callfleet.cluster.commands import cluster_app
+from callfleet.cluster.errors import ClusterError
+from callfleet.demo.commands import demo
+from callfleet.hostservices import HostServiceError
+from callfleet.images import ImageError, images_app
+from callfleet.parts.commands import parts_app
+from callfleet.parts.errors import PartError
+from callfleet_core.errors import CallFleetError
+
+app = typer.Typer(
+    help="CallFleet: fleets of AI phone callers on Kubernetes, within a budget.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(parts_app, name="parts")
+app.add_typer(images_app, name="images")
+app.command("demo")(demo)
+
+
+def main() -> None:
+    """Runs the command; an error of ours is one clear sentence, not a traceback."""
+    try:
+        app()
+    except (CallFleetError, PartError, ClusterError, ImageError, HostServiceError) as error:
+        sys.stderr.write(f"callfleet: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""A whole CallFleet on a cluster, for the demo and the cluster tests: one way to install, the chart."""
+
+from callfleet.installation.databases import Databases, installation_databases
+from callfleet.installation.install import Installation, InstallError, Settings, installed
+
+__all__ = ["Databases", "InstallError", "Installation", "Settings", "installation_databases", "installed"]

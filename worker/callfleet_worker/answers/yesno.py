@@ -17,7 +17,8 @@ _NO = re.compile(
     re.IGNORECASE,
 )
 _YES = re.compile(
-    r"\b(?:yes+|yeah+|yea|yep|yup|ya|yah|sure|of course|absolutely|definitely|certainly|correct|exactly|right(?! (?:now|away|here|there|before|after))|"
+    r"\b(?:yes+|yeah+|yea|yep|yup|ya|yah|sure|of course|absolutely|definitely|certainly|correct|"
+    r"exactly|right(?! (?:now|away|here|there|before|after))|"
     r"affirmative|indeed|totally|naturally|sounds (?:good|great|fine)|that(?:'s| is| would be) "
     r"(?:right|correct|true|fine|good|great|ok|okay|me)|i (?:guess|think|believe|suppose|hope) so|i would say so|"
     r"i'd say so|probably|most likely|okay|ok|fine|by all means|you bet|go ahead|please do|uh-?huh|mm-?hm+|mhm+|"

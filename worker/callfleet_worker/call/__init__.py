@@ -1,0 +1,1 @@
+"""One call in one process: the right to dial, the carrier, the media leg, the conversation, the records."""

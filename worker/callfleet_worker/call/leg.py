@@ -1,0 +1,64 @@
+"""The call's media leg: where the gateway finds it (Redis), and the live conversation's state beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from callfleet_core.dialing import DialOrder
+
+QUEUE_S = 30
+LEG_GRACE_S = 120
+CONVERSATION_TTL_S = 3_600  # I2 of docs/requirements.md
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LegAddress:
+    """Where this process listens, and the word that opens it."""
+
+    host: str
+    port: int
+    secret: str
+
+
+class LegRegistry:
+    """Writes `leg:{attempt}` and `conversation:{call}`, both with a time to live."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def register(self, order: DialOrder, address: LegAddress) -> None:
+        """Must be done before the call is placed. Raises RedisError."""
+        key = f"leg:{order.attempt_id}"
+        fields: dict[Any, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "generation": order.generation,
+            "secret": address.secret,
+        }
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, mapping=fields)
+            pipe.expire(key, order.time_limit_s + order.ring_timeout_s + QUEUE_S + LEG_GRACE_S)
+            await pipe.execute()
+
+    async def forget(self, attempt_id: UUID) -> None:
+        """The call is over; a failure is left to the time to live."""
+        try:
+            await self._redis.delete(f"leg:{attempt_id}")
+        except RedisError as error:
+            _log.warning("the leg stays until it expires", error=type(error).__name__)
+
+    async def keep_conversation(self, call_id: UUID, state: dict[str, Any]) -> None:
+        """Keeps the live state for an hour; losing Redis costs only resumption, so a failure is noted."""
+        try:
+            await self._redis.set(f"conversation:{call_id}", json.dumps(state), ex=CONVERSATION_TTL_S)
+        except RedisError as error:
+            _log.warning("the live conversation is not in Redis", error=type(error).__name__)

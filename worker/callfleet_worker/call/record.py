@@ -1,0 +1,116 @@
+"""The call's transcript and outcome on their way to PostgreSQL, without ever making the conversation wait."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from callfleet_core.records import CallOutcome, LeadFields, Turn, Usage
+from callfleet_worker.agents.state import CallState
+from callfleet_worker.ports import Records
+from callfleet_worker.voice.transcript import AgentTurn, UserTurn
+
+LATENCY_WAIT_S = 6.0
+MAX_WAITING_TURNS = 500
+TRIES = 4
+FIRST_PAUSE_S = 0.5
+
+_log = structlog.get_logger(__name__)
+KeepState = Callable[[CallState], Awaitable[None]]
+
+
+class CallTranscript:
+    """Numbers the turns, writes each as it comes, and counts what the outcome needs (see `voice.transcript`)."""
+
+    def __init__(self, records: Records, call_id: UUID, keep_state: KeepState) -> None:
+        self._records, self._call_id, self._keep_state = records, call_id, keep_state
+        self._waiting: asyncio.Queue[tuple[datetime, UserTurn | AgentTurn]] = asyncio.Queue(MAX_WAITING_TURNS)
+        self._unwritten: list[Turn] = []
+        self._written = 0
+        self._latencies: list[int] = []
+        self._decided_by: dict[str, int] = {}
+        self._turns = 0
+        self._writer = asyncio.ensure_future(self._write())
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def add(self, turn: UserTurn | AgentTurn) -> None:
+        """Appends a turn; dropped with an error once 500 wait, which no call reaches."""
+        try:
+            self._waiting.put_nowait((datetime.now(UTC), turn))
+        except asyncio.QueueFull:
+            _log.error("a turn was lost: PostgreSQL does not keep up", call=str(self._call_id))
+
+    def keep(self, state: CallState) -> None:
+        """Remembers the live state."""
+        task = asyncio.ensure_future(self._keep_state(state))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def finish(self, disposition: str, lead: LeadFields | None, usage: list[Usage]) -> CallOutcome:
+        """Writes what is left, then outcome, lead and usage."""
+        await self._waiting.join()
+        self._writer.cancel()
+        await asyncio.gather(self._writer, *self._keeping, return_exceptions=True)
+        outcome = CallOutcome(
+            disposition=disposition,
+            turns=self._turns,
+            decided_by=self._decided_by,
+            latency_ms_p50=round(statistics.median(self._latencies)) if self._latencies else None,
+        )
+        await self._retried(self._flush)
+        await self._retried(lambda: self._records.finish(self._call_id, outcome, lead, usage))
+        return outcome
+
+    async def _write(self) -> None:
+        while True:
+            at, turn = await self._waiting.get()
+            try:
+                self._unwritten.append(await self._row(at, turn))
+                await self._retried(self._flush)
+            finally:
+                self._waiting.task_done()
+
+    async def _row(self, at: datetime, turn: UserTurn | AgentTurn) -> Turn:
+        if isinstance(turn, AgentTurn):
+            return Turn(
+                agent_type=turn.agent, message_type="assistant", content=turn.text, at=at, metadata=turn.metadata
+            )
+        metadata = dict(turn.metadata)
+        if turn.latency_ms is not None:
+            metadata["latency_ms"] = await _known(turn.latency_ms)
+            if metadata["latency_ms"] is not None:
+                self._latencies.append(metadata["latency_ms"])
+        if "decided_by" in metadata:
+            self._turns += 1
+            self._decided_by[metadata["decided_by"]] = self._decided_by.get(metadata["decided_by"], 0) + 1
+        return Turn(agent_type=turn.agent, message_type="user", content=turn.text, at=at, metadata=metadata)
+
+    async def _flush(self) -> None:
+        if self._unwritten:
+            await self._records.add_turns(self._call_id, self._unwritten, first_seq=self._written)
+            self._written += len(self._unwritten)
+            self._unwritten = []
+
+    async def _retried(self, write: Callable[[], Awaitable[None]]) -> None:
+        """A few tries; turns that still fail wait for the next one, or for the end of the call."""
+        for attempt in range(TRIES):
+            try:
+                return await write()
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("writing to PostgreSQL failed", call=str(self._call_id), error=type(error).__name__)
+                await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
+        _log.error("a record could not be written", call=str(self._call_id))
+        return None
+
+
+async def _known(latency: asyncio.Future[int | None]) -> int | None:
+    try:
+        return await asyncio.wait_for(asyncio.shield(latency), LATENCY_WAIT_S)
+    except TimeoutError:
+        return None

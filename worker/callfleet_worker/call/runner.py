@@ -1,0 +1,254 @@
+"""One attempt from its grant to its records: begin_dial, one POST, the media leg, the conversation, the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import structlog
+from fastapi import WebSocket
+
+from callfleet_core.dialing import DialOrder, EndEvidence, PlacedResult, Verdict
+from callfleet_core.records import CallOutcome, Usage
+from callfleet_worker.agents.flow import CallPlan
+from callfleet_worker.agents.graph import Team
+from callfleet_worker.agents.phrases import Phrasebook
+from callfleet_worker.agents.scoring import lead_of
+from callfleet_worker.agents.state import CallState
+from callfleet_worker.call.carrier import Carrier, NotPlaced, Placed
+from callfleet_worker.call.leg import QUEUE_S, LegRegistry
+from callfleet_worker.call.media_server import StreamStart, media_server
+from callfleet_worker.call.record import CallTranscript
+from callfleet_worker.llm.client import LlmClient
+from callfleet_worker.ports import Dials, Records
+from callfleet_worker.settings import WorkerSettings
+from callfleet_worker.speech.clients import Recogniser, Speaker
+from callfleet_worker.voice.pipeline import CallPipeline
+
+GRANT_WAIT_S = 120.0
+"""A grant expires 120 s after it was made, so waiting longer for begin_dial is in vain."""
+VIEW_POLL_S = 2.0
+
+_log = structlog.get_logger(__name__)
+Report = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class CallEnd:
+    """What became of an attempt in this process: `end` says where it stopped."""
+
+    end: str
+    reason: str | None = None
+    call_sid: str | None = None
+    outcome: CallOutcome | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a call leans on."""
+
+    settings: WorkerSettings
+    dials: Dials
+    records: Records
+    legs: LegRegistry
+    recogniser: Recogniser
+    speaker: Speaker
+
+
+class CallRunner:
+    """Runs one attempt. `report` gets dialing, placed and answered as they happen."""
+
+    def __init__(self, services: Services, attempt_id: UUID, pod_uid: str, report: Report) -> None:
+        self._services, self._attempt, self._pod, self._report = services, attempt_id, pod_uid, report
+        self._done = asyncio.Event()
+        self._media = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._sid: str | None = None
+        self._pipeline: CallPipeline | None = None
+        self._answered = False
+
+    def stop(self) -> None:
+        """Ends the call as soon as it can be hung up."""
+        self._stop.set()
+
+    async def run(self) -> CallEnd:
+        """From grant to records. Raises what PostgreSQL or Redis raise before anything was dialled."""
+        order = await self._begin()
+        if isinstance(order, str):
+            return CallEnd("refused", reason=order)
+        settings = self._services.settings
+        llm = self._model(order)
+        beside: list[asyncio.Task[Any]] = []
+        try:
+            plan = self._plan(order)
+            team = Team(plan, llm, self._services.speaker.prepare)
+            beside.append(asyncio.create_task(self._services.speaker.prepare_all(plan.book.texts())))
+            if llm is not None:
+                beside.append(asyncio.create_task(llm.warm_up()))
+            async with Carrier(
+                order, settings.twilio_auth_token, settings.twilio_api_key_sid, settings.twilio_api_key_secret
+            ) as carrier:
+                return await self._dial(order, carrier, team, llm)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._services.legs.forget(self._attempt)
+            if llm is not None:
+                await llm.close()
+
+    async def _begin(self) -> DialOrder | str:
+        """The order, or why there is none."""
+        nonce = uuid4()
+        deadline = asyncio.get_running_loop().time() + GRANT_WAIT_S
+        while True:
+            decision = await self._services.dials.begin_dial(self._attempt, self._pod, nonce)
+            if decision.verdict is Verdict.GO and decision.order is not None:
+                return decision.order
+            if decision.verdict is not Verdict.WAIT or decision.retry_at is None:
+                return decision.reason or "Refused"
+            pause_s = max(0.05, (decision.retry_at - datetime.now(UTC)).total_seconds())
+            if asyncio.get_running_loop().time() + pause_s > deadline or self._stop.is_set():
+                return decision.reason or "Expired"
+            await asyncio.sleep(pause_s)
+
+    def _plan(self, order: DialOrder) -> CallPlan:
+        today = datetime.now(ZoneInfo(order.time_zone)).date()
+        return CallPlan(order.script, Phrasebook(order.script, order.attempt_id, order.contact_name), today)
+
+    def _model(self, order: DialOrder) -> LlmClient | None:
+        settings = self._services.settings
+        if not settings.ollama_base_url:
+            return None
+        key = settings.ollama_api_key.get_secret_value() if settings.ollama_api_key else None
+        return LlmClient(settings.ollama_base_url, order.script.llm_model, api_key=key)
+
+    async def _dial(self, order: DialOrder, carrier: Carrier, team: Team, llm: LlmClient | None) -> CallEnd:
+        transcript = CallTranscript(self._services.records, self._attempt, self._keep)
+
+        async def leg(websocket: WebSocket, start: StreamStart) -> None:
+            await self._talk(websocket, start, order, carrier, team, transcript)
+
+        secret = secrets.token_urlsafe(24)
+        async with media_server(self._services.settings.pod_ip, self._attempt, secret, leg) as address:
+            await self._services.legs.register(order, address)
+            self._report("dialing", {})
+            placed = await carrier.place()
+            if isinstance(placed, NotPlaced):
+                await self._ended_unplaced(order, placed)
+                return CallEnd("notPlaced", reason=placed.error_code)
+            known = isinstance(placed, Placed) and await self._took(order, carrier, placed.call_sid)
+            if isinstance(placed, Placed) and not known:
+                return CallEnd("superseded", call_sid=placed.call_sid)
+            if not isinstance(placed, Placed):
+                _log.error("whether the call was placed is unknown", attempt=str(self._attempt), reason=placed.reason)
+            if not await self._await_media(order, certain=known):
+                return CallEnd("unanswered", call_sid=self._sid)
+            await self._done.wait()
+        return await self._finish(team, transcript, llm)
+
+    async def _ended_unplaced(self, order: DialOrder, placed: NotPlaced) -> None:
+        evidence = EndEvidence(source="worker", status="notPlaced", error_code=placed.error_code, at=datetime.now(UTC))
+        await self._services.dials.record_ended(self._attempt, evidence, pod_uid=self._pod, generation=order.generation)
+
+    async def _took(self, order: DialOrder, carrier: Carrier, call_sid: str) -> bool:
+        """Records the SID; a second one, or one for a closed attempt, is hung up. False when this call is not ours."""
+        result = await self._services.dials.record_placed(
+            self._attempt, call_sid, pod_uid=self._pod, generation=order.generation
+        )
+        if result in (PlacedResult.PLACED, PlacedResult.SAME):
+            self._sid = call_sid
+            self._report("placed", {"call_sid": call_sid})
+            return True
+        _log.error("the call is not this attempt's and is hung up", attempt=str(self._attempt), result=result.value)
+        await carrier.hang_up(call_sid)
+        return False
+
+    async def _await_media(self, order: DialOrder, *, certain: bool) -> bool:
+        """Waits for the person to pick up; false when the carrier says that the call ended, or the time is over."""
+        limit_s = order.ring_timeout_s + QUEUE_S + (0 if certain else order.time_limit_s)
+        deadline = asyncio.get_running_loop().time() + limit_s + 30.0
+        while asyncio.get_running_loop().time() < deadline and not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._media.wait(), VIEW_POLL_S)
+                return True
+            view = await self._services.dials.attempt_view(self._attempt)
+            if view is None or view.state in ("ended", "settled", "revoked"):
+                return self._media.is_set()
+        return self._media.is_set()
+
+    async def _talk(
+        self,
+        websocket: WebSocket,
+        start: StreamStart,
+        order: DialOrder,
+        carrier: Carrier,
+        team: Team,
+        transcript: CallTranscript,
+    ) -> None:
+        if self._sid != start.call_sid and not await self._took(order, carrier, start.call_sid):
+            return
+        self._media.set()
+        background = [asyncio.create_task(self._answer(order, start.call_sid))]
+
+        async def hang_up() -> None:
+            await carrier.hang_up(start.call_sid)
+
+        self._pipeline = CallPipeline(
+            websocket,
+            start.stream_sid,
+            team=team,
+            recogniser=self._services.recogniser,
+            speaker=self._services.speaker,
+            transcript=transcript,
+            hang_up=hang_up,
+        )
+        background.append(asyncio.create_task(self._stopped(self._pipeline)))
+        try:
+            await self._pipeline.run(order.time_limit_s)
+        finally:
+            for task in background[1:]:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            self._done.set()
+
+    async def _answer(self, order: DialOrder, call_sid: str) -> None:
+        await self._services.dials.record_answered(
+            self._attempt, datetime.now(UTC), call_sid=call_sid, pod_uid=self._pod, generation=order.generation
+        )
+        self._report("answered", {"call_sid": call_sid})
+
+    async def _stopped(self, pipeline: CallPipeline) -> None:
+        await self._stop.wait()
+        pipeline.end()
+
+    def _keep(self, state: CallState) -> Coroutine[Any, Any, None]:
+        return self._services.legs.keep_conversation(self._attempt, state.model_dump(mode="json"))
+
+    async def _finish(self, team: Team, transcript: CallTranscript, llm: LlmClient | None) -> CallEnd:
+        if self._pipeline is None:
+            raise RuntimeError("a call cannot finish before it began")
+        state = self._pipeline.conversation.state
+        lead = lead_of(team.plan.script, state, team.plan.today) if state.answers else None
+        disposition = state.disposition or "incomplete"
+        outcome = await transcript.finish(disposition, lead, self._usage(self._pipeline, llm))
+        return CallEnd("completed", call_sid=self._sid, outcome=outcome)
+
+    def _usage(self, pipeline: CallPipeline, llm: LlmClient | None) -> list[Usage]:
+        heard_s = Decimal(str(round(self._services.recogniser.decoded_s, 3)))
+        used = [
+            Usage(meter="stt_seconds", quantity=heard_s, provider="whisper-local"),
+            Usage(meter="tts_characters", quantity=Decimal(pipeline.speaking.characters), provider="piper"),
+        ]
+        if llm is not None:
+            used.append(Usage(meter="llm_tokens_in", quantity=Decimal(llm.usage.tokens_in), provider="ollama"))
+            used.append(Usage(meter="llm_tokens_out", quantity=Decimal(llm.usage.tokens_out), provider="ollama"))
+        return used

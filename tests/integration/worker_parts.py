@@ -1,0 +1,210 @@
+"""One worker over a real ledger, gateway, Redis and simulated carrier; and a person on the line who hears with Whisper."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from pipecat.audio.utils import ulaw_to_pcm
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.books import ACCOUNT_SID, POD, Books, open_books
+from tests.integration.gateway_parts import running_gateway
+from tests.integration.simulator_application import TOKEN
+
+from callfleet.parts.api import models_folder
+from callfleet_core.contacts import register_carrier
+from callfleet_simulator.calls import Call
+from callfleet_simulator.carrier import Carrier, CarrierConfig
+from callfleet_simulator.people import People, Person
+from callfleet_simulator.server import Running, running
+from callfleet_worker.speech.audio import TELEPHONE_RATE, WHISPER_RATE, Samples, level_db, resample, samples_of
+from callfleet_worker.speech.clients import Recogniser, Speaker
+from callfleet_worker.voice.upsample import ShortUpsampler
+
+FRAME = TELEPHONE_RATE // 50
+TURN_END_FRAMES = 30
+AGENT_LEVEL_DB = -45.0
+PEAK = 9_000
+
+
+def models_dir() -> Path:
+    """CALLFLEET_MODELS_DIR, or the parts' cache."""
+    given = os.environ.get("CALLFLEET_MODELS_DIR")
+    return Path(given) if given else models_folder()
+
+
+@contextmanager
+def speech_processes(run_dir: Path) -> Iterator[tuple[Path, Path]]:
+    """A recogniser and a voice of the tests' own; yields their sockets, Whisper's first."""
+    module, models = [sys.executable, "-m"], models_dir()
+    whisper, piper = run_dir / "whisper.sock", run_dir / "piper.sock"
+    commands = [
+        [*module, "callfleet_worker.speech.whisper_server", "--socket", str(whisper), "--device", "cpu",
+         "--model", str(models / "whisper-base")],
+        [*module, "callfleet_worker.speech.piper_server", "--socket", str(piper),
+         "--voice", str(models / "piper/en_US-joe-medium.onnx")],
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        for command in commands:
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            stack.callback(process.terminate)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        yield whisper, piper
+
+
+@dataclass
+class Talker:
+    """Hears the agent (energy, then Whisper) and answers by keyword; `lines` maps a keyword to what is said."""
+
+    speaker: Speaker
+    recogniser: Recogniser
+    lines: Sequence[tuple[str, str]]
+    greeting: str | None = "Hello?"
+    hang_up_after: int | None = None
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._out: deque[Samples] = deque()
+        self._in: list[bytes] = []
+        self._quiet = 0
+        self._tasks = [asyncio.ensure_future(self._greet())]
+        self._noise = np.random.default_rng(7)
+
+    async def _greet(self) -> None:
+        if self.greeting is not None:
+            await asyncio.sleep(0.4)
+            await self._say(self.greeting)
+
+    async def _say(self, text: str) -> None:
+        self.said.append(text)
+        voice = samples_of(await self.speaker.speak(text)).astype(np.float64)
+        voice = voice / max(1.0, float(np.abs(voice).max())) * PEAK
+        pitched = resample(voice.astype(np.int16), TELEPHONE_RATE, int(TELEPHONE_RATE / 1.08))
+        padded = np.concatenate([pitched, np.zeros(-len(pitched) % FRAME, dtype=np.int16)])
+        self._out.extend(np.split(padded, len(padded) // FRAME))
+
+    def speak(self) -> Any:
+        return self._out.popleft() if self._out else None
+
+    def sent(self, audible: bool) -> None:
+        pass
+
+    def hear(self, frame: bytes) -> None:
+        loud = level_db(_pcm(frame)) > AGENT_LEVEL_DB
+        self._quiet = 0 if loud else self._quiet + 1
+        if loud or self._in:
+            self._in.append(frame)
+        if self._in and self._quiet == TURN_END_FRAMES:
+            turn, self._in = b"".join(self._in), []
+            self._tasks.append(asyncio.ensure_future(self._answer(turn)))
+
+    async def _answer(self, turn: bytes) -> None:
+        wide = resample(samples_of(_pcm(turn)), TELEPHONE_RATE, WHISPER_RATE)
+        heard = await self.recogniser.decode(wide[: 27 * WHISPER_RATE].tobytes())
+        self.heard.append(heard.text)
+        if self.hang_up_after is not None and len(self.heard) >= self.hang_up_after:
+            self.hung_up.set()
+            return
+        found = [(heard.text.lower().rfind(keyword), line) for keyword, line in self.lines]
+        at, line = max(found)
+        if at >= 0 and line:
+            await self._say(line)
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _pcm(frame: bytes) -> bytes:
+    coroutine = ulaw_to_pcm(frame, TELEPHONE_RATE, TELEPHONE_RATE, ShortUpsampler())
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return bytes(done.value)
+    raise AssertionError("the conversion never waits")
+
+
+@dataclass
+class Stage:
+    """Everything around one worker."""
+
+    books: Books
+    carrier: Running
+    environment: dict[str, str]
+    talkers: list[Talker]
+
+    async def granted(self, script: dict[str, Any], **changes: Any) -> UUID:
+        """An attempt that the ledger's own hold() granted to our pod."""
+        return await self.books.held(0, account_sid=ACCOUNT_SID, script=script, **changes)
+
+    async def run_worker(self, attempt: UUID, *, timeout_s: float = 180.0) -> tuple[int, list[dict[str, Any]]]:
+        """`python -m callfleet_worker --attempt …`: its exit code and the events it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "callfleet_worker", "--attempt", str(attempt), "--pod-uid", POD,
+            env=self.environment, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        except TimeoutError:
+            process.kill()
+            raise
+        return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
+
+    async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+        """A query's rows."""
+        async with self.books.engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(text(statement), parameters)).mappings()]
+
+
+@asynccontextmanager
+async def stage(
+    engine: AsyncEngine,
+    database_url: str,
+    redis_url: str,
+    person: Person,
+    talker: dict[str, Any] | None = None,
+    sockets: tuple[Path, Path] | None = None,
+    **environment: str,
+) -> AsyncIterator[Stage]:
+    """A carrier with one person at the first contact's number, a gateway, and a ledger that knows both."""
+    talkers: list[Talker] = []
+
+    def far_end(_call: Call, _person: Person) -> Any:
+        if sockets is None or talker is None:
+            raise AssertionError("nobody was to pick up")
+        talkers.append(Talker(Speaker(sockets[1]), Recogniser(sockets[0]), **talker))
+        return talkers[-1]
+
+    books = await open_books(engine, people=1)
+    number = "+15550100000"
+    config = CarrierConfig(ACCOUNT_SID, TOKEN)
+    async with (
+        running(Carrier(config, People(people={number: person}), far_end)) as carrier,
+        running_gateway(database_url, redis_url, engine) as gateway,
+    ):
+        await register_carrier(
+            engine, account_sid=ACCOUNT_SID, api_base_url=carrier.url, public_url=gateway.url, simulated=True,
+            calls_per_second=1000,
+        )  # fmt: skip
+        passed = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "OLLAMA_"))}
+        env = {
+            **passed, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "TWILIO_AUTH_TOKEN": TOKEN,
+            "CALLFLEET_MODELS_DIR": str(models_dir()), "CALLFLEET_DEVICE": "cpu", **environment,
+        }  # fmt: skip
+        yield Stage(books, carrier, env, talkers)

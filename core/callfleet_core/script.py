@@ -55,10 +55,10 @@ class Qualify(ApiModel):
     is_: list[ShortText] | None = Field(
         default=None, alias="is", min_length=1, max_length=10, description="The answers that qualify."
     )
-    min: Annotated[str, StringConstraints(pattern=MONEY_PATTERN)] | None = Field(
+    min: Annotated[str, StringConstraints(pattern=MONEY_PATTERN, max_length=16)] | None = Field(
         default=None, description="The least number or amount that qualifies."
     )
-    max: Annotated[str, StringConstraints(pattern=MONEY_PATTERN)] | None = Field(
+    max: Annotated[str, StringConstraints(pattern=MONEY_PATTERN, max_length=16)] | None = Field(
         default=None, description="The greatest number or amount that qualifies."
     )
     within_days: int | None = Field(

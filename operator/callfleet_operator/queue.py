@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -29,19 +26,15 @@ class KeyedQueue(Generic[Key]):
     def __init__(self, work: Callable[[Key], Awaitable[None]], workers: int) -> None:
         self._work = work
         self._workers = workers
-        self._ready: deque[Key] = deque()
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
         self._active: set[Key] = set()
         self._again: set[Key] = set()
-        self._delayed: list[tuple[float, int, Key]] = []
-        self._due: dict[Key, float] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
-        self._sequence = itertools.count()
-        self._wake = asyncio.Condition()
-        self._wakers: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._active)
+        return len(self._queued) + len(self._active)
 
     def add(self, key: Key) -> None:
         """Asks for the key to be worked on as soon as a worker is free."""
@@ -49,54 +42,36 @@ class KeyedQueue(Generic[Key]):
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
-            self._ready.append(key)
-            self._notify()
+            self._ready.put_nowait(key)
 
     def add_after(self, key: Key, delay_s: float) -> None:
         """Asks for the key to be worked on in `delay_s` seconds; an earlier wish wins."""
-        due = asyncio.get_running_loop().time() + delay_s
-        if self._due.get(key, float("inf")) <= due:
-            return
-        self._due[key] = due
-        heapq.heappush(self._delayed, (due, next(self._sequence), key))
-        self._notify()
+        loop = asyncio.get_running_loop()
+        known = self._timers.get(key)
+        if known is not None:
+            if known.when() <= loop.time() + delay_s:
+                return
+            known.cancel()
+        self._timers[key] = loop.call_later(delay_s, self._fire, key)
 
     async def run(self) -> None:
         """Works until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._release_due())
-            for _ in range(self._workers):
-                group.create_task(self._work_forever())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._work_forever())
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
 
-    def _notify(self) -> None:
-        async def notify() -> None:
-            async with self._wake:
-                self._wake.notify_all()
-
-        task = asyncio.get_running_loop().create_task(notify())
-        self._wakers.add(task)
-        task.add_done_callback(self._wakers.discard)
-
-    async def _release_due(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            while self._delayed and self._delayed[0][0] <= loop.time():
-                due, _, key = heapq.heappop(self._delayed)
-                if self._due.get(key) == due:
-                    del self._due[key]
-                    self.add(key)
-            timeout = max(0.0, self._delayed[0][0] - loop.time()) if self._delayed else None
-            async with self._wake:
-                try:
-                    await asyncio.wait_for(self._wake.wait(), timeout)
-                except TimeoutError:
-                    continue
+    def _fire(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
 
     async def _work_forever(self) -> None:
         while True:
-            async with self._wake:
-                await self._wake.wait_for(lambda: bool(self._ready))
-                key = self._ready.popleft()
+            key = await self._ready.get()
             self._queued.discard(key)
             self._active.add(key)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -142,9 +142,9 @@ class Toleration(ApiModel):
     """A taint that worker pods tolerate."""
 
     key: Annotated[str, StringConstraints(max_length=253)] | None = None
-    operator: Annotated[str, StringConstraints(pattern=r"^(Exists|Equal)$")] = "Exists"
+    operator: Literal["Exists", "Equal"] = "Exists"
     value: Annotated[str, StringConstraints(max_length=63)] | None = None
-    effect: Annotated[str, StringConstraints(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$")] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
 class Worker(ApiModel):

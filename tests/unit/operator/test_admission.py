@@ -1,0 +1,143 @@
+"""The admission planner: who goes, who waits, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callfleet_core.api.callsession import Reason
+from callfleet_operator.plan.admission import (
+    AccountView,
+    Admit,
+    CampaignView,
+    PendingSession,
+    Slot,
+    Snapshot,
+    Wait,
+    plan_admissions,
+)
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+POOL = ("sales", "pool-1")
+HOLD = 36_000
+
+
+def session(index: int, campaign: str = "spring", **changes: object) -> PendingSession:
+    base = PendingSession(
+        key=("sales", f"{campaign}-{index}"),
+        campaign=("sales", campaign),
+        pool=POOL,
+        priority=0,
+        position=index,
+        created=NOW,
+        currency="USD",
+        hold_micros=HOLD,
+        ceiling_micros=None,
+        accounts=("budget",),
+        budgets_found=True,
+        has_consent=True,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]  # test data by field name
+
+
+def snapshot(*sessions: PendingSession, slots: int = 100, limit: int | None = 220_000, held: int = 0, spent: int = 0,
+             concurrent: int = 100, open_attempts: int = 0, suspended: bool = False) -> Snapshot:  # fmt: skip
+    view = CampaignView(suspended, concurrent, open_attempts)
+    return Snapshot(
+        pending=sessions,
+        campaigns={item.campaign: view for item in sessions},
+        accounts={"budget": AccountView("USD", limit, held, spent)},
+        slots=[Slot(POOL, f"pod-{index}", f"uid-{index}") for index in range(slots)],
+    )
+
+
+def reasons(decisions: list[Admit | Wait]) -> list[str]:
+    return [item.reason.value if isinstance(item, Wait) else "admit" for item in decisions]
+
+
+def test_as_many_as_the_budget_covers_are_admitted_in_their_order() -> None:
+    decisions = plan_admissions(snapshot(*(session(index) for index in range(8))), NOW)
+    assert reasons(decisions) == ["admit"] * 6 + ["BudgetHeld"] * 2
+    assert [item.session.position for item in decisions] == list(range(8))
+
+
+def test_a_spent_out_budget_is_told_even_without_a_slot() -> None:
+    (decision,) = plan_admissions(snapshot(session(0), slots=0, spent=216_000), NOW)
+    assert isinstance(decision, Wait)
+    assert (decision.reason, decision.shortfall_micros) == (Reason.BUDGET_EXHAUSTED, 32_000)
+
+
+def test_money_that_is_held_by_live_calls_is_told_apart() -> None:
+    (decision,) = plan_admissions(snapshot(session(0), held=200_000), NOW)
+    assert isinstance(decision, Wait)
+    assert (decision.reason, decision.shortfall_micros) == (Reason.BUDGET_HELD, 16_000)
+
+
+def test_one_at_a_time() -> None:
+    assert reasons(plan_admissions(snapshot(session(0), session(1), concurrent=1), NOW)) == ["admit", "Pacing"]
+    assert reasons(plan_admissions(snapshot(session(0), concurrent=1, open_attempts=1), NOW)) == ["Pacing"]
+
+
+def test_no_slot_no_admission() -> None:
+    assert reasons(plan_admissions(snapshot(session(0), slots=0), NOW)) == ["NoCapacity"]
+
+
+def test_a_slot_is_given_once() -> None:
+    decisions = plan_admissions(snapshot(session(0), session(1), slots=1), NOW)
+    assert reasons(decisions) == ["admit", "NoCapacity"]
+
+
+def test_hard_reasons_come_before_money() -> None:
+    cases = {
+        "NoConsent": session(0, has_consent=False),
+        "BudgetNotFound": session(1, budgets_found=False),
+        "PerCallLimit": session(2, ceiling_micros=30_000),
+        "RetryScheduled": session(3, retry_at=NOW + timedelta(minutes=1)),
+        "CurrencyMismatch": session(4, currency="EUR"),
+    }
+    for reason, item in cases.items():
+        assert reasons(plan_admissions(snapshot(item, spent=220_000), NOW)) == [reason]
+
+
+def test_a_retry_is_due_when_its_time_has_come() -> None:
+    assert reasons(plan_admissions(snapshot(session(0, retry_at=NOW)), NOW)) == ["admit"]
+
+
+def test_a_suspended_campaign_admits_nobody() -> None:
+    assert reasons(plan_admissions(snapshot(session(0), suspended=True), NOW)) == ["Suspended"]
+
+
+def test_an_account_that_is_gone_fails_closed() -> None:
+    assert reasons(plan_admissions(snapshot(session(0, accounts=("other",))), NOW)) == ["BudgetNotFound"]
+
+
+def test_priority_comes_first_and_campaigns_take_turns() -> None:
+    sessions = [*(session(index, "first") for index in range(3)), *(session(index, "second") for index in range(3)),
+                session(0, "urgent", priority=10)]  # fmt: skip
+    order = [item.session.campaign[1] for item in plan_admissions(snapshot(*sessions, limit=None), NOW)]
+    assert order == ["urgent", "first", "second", "first", "second", "first", "second"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50_000)), max_size=30),
+    st.integers(0, 400_000),
+    st.integers(0, 200_000),
+    st.integers(0, 200_000),
+    st.integers(0, 10),
+    st.integers(1, 10),
+)  # fmt: skip
+def test_a_plan_never_gives_away_more_than_there_is(
+    calls: list[tuple[int, int]], limit: int, held: int, spent: int, slots: int, concurrent: int
+) -> None:
+    sessions = [session(index, f"c{campaign}", hold_micros=hold) for index, (campaign, hold) in enumerate(calls)]
+    view = snapshot(*sessions, slots=slots, limit=limit, held=held, spent=spent, concurrent=concurrent)
+    decisions = plan_admissions(view, NOW)
+    admitted = [item for item in decisions if isinstance(item, Admit)]
+    assert len(decisions) == len(sessions)
+    assert not admitted or held + spent + sum(item.session.hold_micros for item in admitted) <= limit
+    assert len({item.slot.pod_uid for item in admitted}) == len(admitted) <= slots
+    for campaign in {item.session.campaign for item in admitted}:
+        assert sum(item.session.campaign == campaign for item in admitted) <= concurrent

@@ -1,0 +1,101 @@
+"""The keyed queue: one worker a key, nothing lost, failures come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from callfleet_operator.queue import KeyedQueue
+
+
+@asynccontextmanager
+async def running(work: Callable[[str], Awaitable[None]], workers: int = 4) -> AsyncIterator[KeyedQueue[str]]:
+    queue = KeyedQueue(work, workers)
+    task = asyncio.create_task(queue.run())
+    yield queue
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # what is waited for is the world's state, not an event of ours
+            await asyncio.sleep(0.005)
+
+
+async def test_a_key_added_many_times_before_it_is_worked_on_is_worked_on_once() -> None:
+    seen: Counter[str] = Counter()
+
+    async def work(key: str) -> None:
+        seen[key] += 1
+
+    async with running(work) as queue:
+        for _ in range(100):
+            queue.add("a")
+        await until(lambda: seen["a"] == 1)
+        await asyncio.sleep(0.05)
+    assert seen["a"] == 1
+
+
+async def test_a_key_is_never_worked_on_twice_at_once_and_never_lost() -> None:
+    active: set[str] = set()
+    seen: Counter[str] = Counter()
+    clashes = 0
+
+    async def work(key: str) -> None:
+        nonlocal clashes
+        clashes += key in active
+        active.add(key)
+        await asyncio.sleep(0.01)
+        active.discard(key)
+        seen[key] += 1
+
+    async with running(work) as queue:
+        queue.add("a")
+        await until(lambda: "a" in active)
+        queue.add("a")  # while it is being worked on: once more afterwards
+        await until(lambda: seen["a"] == 2)
+    assert clashes == 0
+
+
+async def test_a_failure_comes_back() -> None:
+    calls = 0
+
+    async def work(_key: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("once")
+
+    async with running(work) as queue:
+        queue.add("a")
+        await until(lambda: calls == 2)
+
+
+async def test_an_earlier_wish_wins() -> None:
+    done = asyncio.Event()
+
+    async def work(_key: str) -> None:
+        done.set()
+
+    async with running(work) as queue:
+        queue.add_after("a", 60)
+        queue.add_after("a", 0.01)
+        async with asyncio.timeout(5):
+            await done.wait()
+
+
+async def test_two_keys_are_worked_on_at_once() -> None:
+    meeting = asyncio.Barrier(2)
+
+    async def work(_key: str) -> None:
+        async with asyncio.timeout(5):
+            await meeting.wait()
+
+    async with running(work) as queue:
+        queue.add("a")
+        queue.add("b")
+        await until(lambda: meeting.n_waiting == 0 and len(queue) == 0)

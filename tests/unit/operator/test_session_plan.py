@@ -1,0 +1,130 @@
+"""A session's status follows its attempt's row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from callfleet_core.api.callsession import Reason
+from callfleet_core.api.campaign import Attempts
+from callfleet_core.ledger import Attempt
+from callfleet_operator.plan.session import admitted_status, pending_status, plan_session
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+ID = UUID("0192f0c5-0000-7000-8000-000000000001")
+ONCE, THRICE = Attempts(max=1), Attempts(max=3)
+ATTEMPT = Attempt(
+    id=ID, state="granted", number=1, namespace="sales", campaign="spring", run_id="1", contact_id=ID,
+    session_name="spring-1-x", session_uid="u", account_sid="AC", currency="USD", hold_micros=36_000, time_limit_s=120,
+    ring_timeout_s=20, max_queue_s=30, granted_pod_uid="pod", granted_at=NOW, expires_at=NOW, begun_at=None,
+    placed_at=None, answered_at=None, ended_at=None, cancel_requested_at=None, call_sid=None, reason=None,
+    end_status=None, duration_s=None, actual_micros=None, lookups_empty=0, last_lookup_at=None, disposition=None,
+)  # fmt: skip
+ADMITTED = admitted_status({}, {"id": str(ID), "number": 1, "held": "0.036"}, "pool-0", str(ID), NOW)
+
+
+def settled(end_status: str, **changes: Any) -> Attempt:
+    values: dict[str, Any] = {
+        "state": "settled",
+        "end_status": end_status,
+        "ended_at": NOW,
+        "actual_micros": 0,
+        **changes,
+    }
+    return replace(ATTEMPT, **values)
+
+
+def test_a_granted_attempt_leaves_the_binding_as_it_is() -> None:
+    assert plan_session(ADMITTED, ATTEMPT, ONCE, NOW) is None
+
+
+def test_an_admitted_session_without_an_attempt_is_pending_again() -> None:
+    status = plan_session(ADMITTED, None, ONCE, NOW)
+    assert status is not None
+    assert (status["state"], status["worker"], status["attempt"]) == ("Pending", None, None)
+
+
+def test_the_worker_has_time_to_say_that_it_dials() -> None:
+    dialing = replace(ATTEMPT, state="dialing", begun_at=NOW - timedelta(seconds=2))
+    assert plan_session(ADMITTED, dialing, ONCE, NOW) is None
+    late = replace(dialing, begun_at=NOW - timedelta(seconds=6))
+    status = plan_session(ADMITTED, late, ONCE, NOW)
+    assert status is not None
+    assert status["state"] == "Dialing"
+
+
+def test_an_answered_call_is_in_progress_even_when_its_worker_is_silent() -> None:
+    live = replace(ATTEMPT, state="placed", begun_at=NOW - timedelta(seconds=9), answered_at=NOW, call_sid="CA1")
+    status = plan_session(ADMITTED, live, ONCE, NOW)
+    assert status is not None
+    assert (status["state"], status["callSID"]) == ("InProgress", "CA1")
+
+
+@pytest.mark.parametrize(
+    ("end_status", "state", "disposition"),
+    [
+        ("completed", "Completed", "answered"),
+        ("busy", "Completed", "busy"),
+        ("no-answer", "Completed", "noAnswer"),
+        ("failed", "Failed", "failed"),
+        ("notPlaced", "Failed", "failed"),
+        ("canceled", "Canceled", "canceled"),
+    ],
+)
+def test_the_carriers_word_ends_the_session(end_status: str, state: str, disposition: str) -> None:
+    status = plan_session(ADMITTED, settled(end_status), ONCE, NOW)
+    assert status is not None
+    assert (status["state"], status["result"]["disposition"]) == (state, disposition)
+    assert status["result"]["settled"] is True
+    assert plan_session(status, settled(end_status), ONCE, NOW) is None  # and stays so
+
+
+def test_an_ended_attempt_waits_for_its_settlement() -> None:
+    assert plan_session(ADMITTED, settled("completed", state="ended"), ONCE, NOW) is None
+
+
+def test_what_the_agents_found_is_the_finer_disposition() -> None:
+    status = plan_session(ADMITTED, settled("completed", disposition="qualified", actual_micros=36_000), ONCE, NOW)
+    assert status is not None
+    assert (status["result"]["disposition"], status["result"]["cost"]) == ("qualified", "0.036")
+
+
+def test_an_unknown_dial_fails_the_session_while_its_money_stays_held() -> None:
+    status = plan_session(ADMITTED, settled("unresolved", state="ended", actual_micros=None), THRICE, NOW)
+    assert status is not None
+    assert (status["state"], status["reason"]) == ("Failed", Reason.DIAL_OUTCOME_UNKNOWN)
+    assert status["result"]["settled"] is False
+
+
+@pytest.mark.parametrize(("end_status", "minutes"), [("busy", 15), ("no-answer", 240), ("notPlaced", 1)])
+def test_busy_and_no_answer_are_tried_again_later(end_status: str, minutes: int) -> None:
+    status = plan_session(ADMITTED, settled(end_status), THRICE, NOW)
+    assert status is not None
+    assert (status["state"], status["reason"]) == ("Pending", "RetryScheduled")
+    assert status["retryAt"] == (NOW + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    later = NOW + timedelta(minutes=minutes)
+    assert plan_session(status, settled(end_status), THRICE, later) is None
+    waiting = pending_status(status, Reason.NO_CAPACITY, later)
+    assert plan_session(waiting, settled(end_status), THRICE, later) is None
+
+
+def test_the_last_attempt_is_not_tried_again() -> None:
+    status = plan_session(ADMITTED, settled("busy", number=3), THRICE, NOW)
+    assert status is not None
+    assert status["state"] == "Completed"
+
+
+def test_a_recreated_session_shows_how_its_call_ended() -> None:
+    status = plan_session({}, settled("completed"), ONCE, NOW)
+    assert status is not None
+    assert status["state"] == "Completed"
+
+
+def test_conditions_keep_their_time_while_nothing_changes() -> None:
+    first = pending_status({}, Reason.NO_CAPACITY, NOW)
+    second = pending_status(first, Reason.BUDGET_EXHAUSTED, NOW + timedelta(minutes=5), shortfall_micros=1)
+    assert second["conditions"][0]["lastTransitionTime"] == first["conditions"][0]["lastTransitionTime"]

@@ -101,7 +101,7 @@ class WhisperEngine:
             self._model.encode(features),
             [prompt],
             beam_size=1,
-            max_length=len(prompt) + max(TOKENS_AT_LEAST, int(seconds * TOKENS_PER_SECOND)),
+            max_length=_max_length(len(prompt), max(TOKENS_AT_LEAST, int(seconds * TOKENS_PER_SECOND))),
             length_penalty=LENGTH_PENALTY,
             return_scores=True,
             return_no_speech_prob=True,
@@ -121,6 +121,11 @@ class WhisperEngine:
         features: NDArray[Any] = self._model.feature_extractor(audio, padding=0)
         frames = wanted // self._model.feature_extractor.hop_length
         return np.ascontiguousarray(features[..., : frames - frames % 2])
+
+
+def _max_length(prompt_tokens: int, new_tokens: int) -> int:
+    """CTranslate2 lets Whisper write min(max_length / 2, max_length - prompt) tokens [src/models/whisper.cc]."""
+    return min(448, max(2 * new_tokens, prompt_tokens + new_tokens))
 
 
 def repeats(text: str) -> bool:

@@ -17,9 +17,10 @@ SUSTAINED_MS = 500
 MAX_UTTERANCE_MS = 20_000
 MIN_SPEECH_MS = 90
 
-_HESITANT = re.compile(
-    r"(?:\.\.\.|\u2026|-|,|\b(?:um+|uh+|er+m?|and|or|but|so|because|like|well|maybe|about|around|the|a|an|to|of|in|for|with|my|"
-    r"i|i'm|we|we're|it's|is|between|let me (?:see|think)|i (?:think|guess|mean)))[.\s]*$",
+_TRAILING = re.compile(r"(?:\.\.\.|\u2026|-|,|\b(?:um+|uh+|er+m?|and|or|but|so|because|between))[.\s]*$", re.IGNORECASE)
+_UNFINISHED = re.compile(
+    r"\b(?:like|well|maybe|about|around|the|a|an|to|of|in|for|with|my|i|i'm|we|we're|it's|is|let me (?:see|think)|"
+    r"i (?:think|guess|mean))[.\s]*$",
     re.IGNORECASE,
 )
 
@@ -37,7 +38,7 @@ class Step(StrEnum):
 
 def patience_ms(text: str, *, answers: bool) -> int:
     """How much silence ends a turn with this text; `answers` says that it answers what was asked."""
-    if _HESITANT.search(text.strip()):
+    if _TRAILING.search(text) or (not answers and _UNFINISHED.search(text)):
         return HESITANT_MS
     return COMPLETE_MS if answers else NEUTRAL_MS
 

@@ -17,7 +17,7 @@ from twilio.rest import Client
 
 from callfleet_simulator.server import listener, serving
 
-ACCOUNT = "AC" + "0" * 31 + "1"
+ACCOUNT = "AC" + "0" * 32
 TOKEN = "a-made-up-token"
 CALLER = "+15550100001"
 

@@ -35,7 +35,7 @@ class ClusterHandle:
     loader: ImageLoader
 
     def load_image(self, archive: Path) -> None:
-        """Make an OCI archive's image available to pods (`imagePullPolicy: IfNotPresent`)."""
+        """Make the image of an OCI archive or layout folder available to pods (`imagePullPolicy: IfNotPresent`)."""
         self.loader.load(archive)
 
     def check(self) -> None:

@@ -3,12 +3,14 @@
 import ipaddress
 import json
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from callfleet.cluster.errors import ClusterError, ProviderUnavailableError
 from callfleet.cluster.handle import ClusterHandle
 from callfleet.cluster.layout import Layout
+from callfleet.cluster.ocilayout import stream_layout
 from callfleet.cluster.pretend_gpu import patch_for
 from callfleet.parts.api import program
 from callfleet.parts.debian import which
@@ -25,15 +27,24 @@ class KindLoader:
     name: str
 
     def load(self, archive: Path) -> None:
-        """Load the archive into kind's node."""
-        done = _run(["kind", "load", "image-archive", str(archive), "--name", self.name], LOAD_TIMEOUT_S)
-        if done.returncode != 0:
-            raise ClusterError(f"kind could not load {archive}: {done.stderr.strip()[-400:]}")
+        """Load the archive, or a layout folder as an archive, into kind's node."""
+        if archive.is_dir():
+            with tempfile.NamedTemporaryFile(suffix=".tar") as scratch:
+                stream_layout(archive, (), scratch.file)
+                scratch.flush()
+                self._load_file(Path(scratch.name))
+        else:
+            self._load_file(archive)
 
     def check(self) -> None:
         """Raises ClusterError when kind no longer knows the cluster."""
         if self.name not in _run(["kind", "get", "clusters"], COMMAND_TIMEOUT_S).stdout.split():
             raise ClusterError(f"the kind cluster {self.name} has gone")
+
+    def _load_file(self, archive: Path) -> None:
+        done = _run(["kind", "load", "image-archive", str(archive), "--name", self.name], LOAD_TIMEOUT_S)
+        if done.returncode != 0:
+            raise ClusterError(f"kind could not load {archive}: {done.stderr.strip()[-400:]}")
 
 
 def kubeconfig_path(layout: Layout) -> Path:

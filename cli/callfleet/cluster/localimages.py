@@ -1,33 +1,36 @@
 """Images into the local cluster's containerd."""
 
-import json
 import subprocess
-import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from callfleet.cluster.errors import ClusterError
 from callfleet.cluster.layout import Layout
 from callfleet.cluster.local import check_alive
+from callfleet.cluster.ocilayout import images_in, stream_layout
 from callfleet.parts.api import system_program
 
 IMPORT_TIMEOUT_S = 600.0
 LIST_TIMEOUT_S = 30.0
-NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
 @dataclass(frozen=True)
 class LocalLoader:
-    """Imports archives into the cluster's containerd, unless the same image is there."""
+    """Imports archives and layout folders into the cluster's containerd, as far as they are not there."""
 
     layout: Layout
 
     def load(self, archive: Path) -> None:
-        """Import `archive`; nothing happens when its images are there with the same digests."""
-        if archive_images(archive).items() <= self._present().items():
+        """Import an OCI archive, or of a layout folder the blobs that are not there yet."""
+        wanted = images_in(archive).items()
+        if wanted <= self._present().items():
             return
-        self._ctr("images", "import", str(archive), timeout_s=IMPORT_TIMEOUT_S)
-        if not archive_images(archive).items() <= self._present().items():
+        if archive.is_dir():
+            self._stream(archive)
+        else:
+            self._ctr("images", "import", str(archive), timeout_s=IMPORT_TIMEOUT_S)
+        if not wanted <= self._present().items():
             raise ClusterError(f"{archive} was imported, but its images are not there under their names")
 
     def check(self) -> None:
@@ -37,29 +40,34 @@ class LocalLoader:
     def _present(self) -> dict[str, str]:
         return listed_images(self._ctr("images", "ls", timeout_s=LIST_TIMEOUT_S))
 
+    def _stream(self, layout: Path) -> None:
+        blobs = set(self._ctr("content", "ls", "-q", timeout_s=LIST_TIMEOUT_S).split())
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                self._argv("images", "import", "-"), stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+            try:
+                if process.stdin is not None:
+                    with process.stdin as pipe:
+                        stream_layout(layout, blobs, pipe)
+                returncode = process.wait(IMPORT_TIMEOUT_S)
+            except BrokenPipeError:
+                returncode = process.wait(IMPORT_TIMEOUT_S)
+            finally:
+                process.kill()
+                process.wait()
+            if returncode != 0:
+                output.seek(0)
+                raise ClusterError(f"`ctr images import` failed: {output.read().decode()[-400:]}")
+
+    def _argv(self, *arguments: str) -> list[str]:
+        return [str(system_program("ctr")), "-a", str(self.layout.containerd_socket), "-n", "k8s.io", *arguments]
+
     def _ctr(self, *arguments: str, timeout_s: float) -> str:
-        argv = [str(system_program("ctr")), "-a", str(self.layout.containerd_socket), "-n", "k8s.io", *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(self._argv(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise ClusterError(f"`ctr {' '.join(arguments)}` failed: {done.stderr.strip()[-400:]}")
         return done.stdout
-
-
-def archive_images(archive: Path) -> dict[str, str]:
-    """Name → manifest digest of an OCI archive's images. Raises ClusterError when one has no name."""
-    with tarfile.open(archive) as content:
-        member = content.extractfile("index.json")
-        if member is None:
-            raise ClusterError(f"{archive} is not an OCI archive")
-        manifests = json.load(member)["manifests"]
-    images: dict[str, str] = {}
-    for manifest in manifests:
-        annotations = manifest.get("annotations", {})
-        name = next((annotations[key] for key in NAME_ANNOTATIONS if key in annotations), None)
-        if name is None:
-            raise ClusterError(f"{archive} holds an image without a name")
-        images[name] = manifest["digest"]
-    return images
 
 
 def listed_images(table: str) -> dict[str, str]:

@@ -6,15 +6,22 @@ from pathlib import Path
 
 from callfleet.parts.debian import which
 from callfleet.parts.errors import MissingToolError
-from callfleet.parts.ociarchive import single_file_layer, write_archive
+from callfleet.parts.ociarchive import FORMAT, single_file_layer, write_archive
 from callfleet.parts.part import BuildContext, Found, cached_build
 from callfleet.parts.paths import part_home
 from callfleet.parts.recipe import recipe_hash
 
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 SUITE = "bookworm"
+SHRINK_AND_PACK = """\
+for path in var/cache/apt var/lib/apt/lists var/log usr/share/doc usr/share/locale usr/share/man; do
+  find "$1/$path" -mindepth 1 -delete
+done
+tar -C "$1" --numeric-owner --sort=name -cf "$2" .
+rm -rf "$1"
+"""
 BUILD_TIMEOUT_S = 1200.0
-BASE_NAME = "localhost/callfleet/base:bookworm"
+BASE_REPOSITORY = "localhost/callfleet/base"
 PAUSE_NAME = "localhost/callfleet/pause:1"
 # The pod's first process: it only holds the pod's namespaces and reaps what is re-parented to it.
 PAUSE_SOURCE = """\
@@ -51,7 +58,12 @@ class BaseImagePart:
     @property
     def key(self) -> str:
         """The recipe: suite and packages."""
-        return recipe_hash([SUITE, BASE_PACKAGES, "v1"])
+        return recipe_hash([SUITE, BASE_PACKAGES, SHRINK_AND_PACK, BASE_REPOSITORY, FORMAT])
+
+    @property
+    def ref(self) -> str:
+        """The image's name; its tag is the recipe's key."""
+        return f"{BASE_REPOSITORY}:{self.key}"
 
     def find(self) -> Found | None:
         """Only the cache: a registry's image is looked for when images are built."""
@@ -73,13 +85,10 @@ class BaseImagePart:
                 str(root),
             ]
             context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
-            script = 'rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc/*'
-            script += ' "$1"/usr/share/locale/* "$1"/usr/share/man/* && tar -C "$1" --numeric-owner -cf "$2" .'
-            script += ' && rm -rf "$1"'
             layer = target / "rootfs.tar"
-            argv = ["sh", "-c", script, "sh", str(root), str(layer)]
+            argv = ["sh", "-euc", SHRINK_AND_PACK, "sh", str(root), str(layer)]
             context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
-            write_archive(target / "base.tar", layer, BASE_NAME, entrypoint=[], user="")
+            write_archive(target / "base.tar", layer, self.ref, entrypoint=[], user="")
             layer.unlink()
 
         path = cached_build(self.name, self.key, make, lambda: context.note("another process makes it"))
@@ -99,7 +108,7 @@ class PauseImagePart:
     @property
     def key(self) -> str:
         """The recipe: the source and the name."""
-        return recipe_hash([PAUSE_SOURCE, PAUSE_NAME])
+        return recipe_hash([PAUSE_SOURCE, PAUSE_NAME, FORMAT])
 
     def find(self) -> Found | None:
         """Only the cache."""

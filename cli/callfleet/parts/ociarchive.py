@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Part of the recipes of images made here: raise it when what is written changes.
+FORMAT = "2"
+EPOCH = "1970-01-01T00:00:00Z"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -44,7 +47,9 @@ def write_archive(archive: Path, layer: Path, name: str, *, entrypoint: Sequence
             "architecture": ARCHITECTURES[platform.machine()],
             "os": "linux",
             "config": {"Entrypoint": list(entrypoint), "User": user, "Env": [f"PATH={':'.join(_PATH)}"]},
+            "created": EPOCH,
             "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
+            "history": [{"created": EPOCH, "created_by": "callfleet"}],
         }
     )
     manifest_digest, manifest = _json_blob(

@@ -15,10 +15,15 @@ import structlog
 from callfleet_core import logs
 from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.errors import SimulatorError
-from callfleet_simulator.people import load_people
+from callfleet_simulator.people import People, load_people
 from callfleet_simulator.server import serve
+from callfleet_simulator.speech import Speech
 
 log = structlog.get_logger(__name__)
+
+
+_MODELS = "folder with whisper-base/ and piper/ (default: CALLFLEET_MODELS_DIR); needed when people talk"
+_CACHE = "keeps spoken lines between starts (default: CALLFLEET_SIMULATOR_CACHE_DIR, else memory only)"
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,6 +35,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=Path, required=True, help="YAML file: who answers which number")
     parser.add_argument("--listen", default="127.0.0.1:8090", help="address:port (default: %(default)s)")
     parser.add_argument("--number", action="append", default=[], help="a caller ID of the account; default: any")
+    parser.add_argument("--models", type=Path, default=os.environ.get("CALLFLEET_MODELS_DIR"), help=_MODELS)
+    parser.add_argument("--cache-dir", type=Path, default=os.environ.get("CALLFLEET_SIMULATOR_CACHE_DIR"), help=_CACHE)
     parser.add_argument("--seed", type=int, default=None, help="what people draw from; default: drawn and logged")
     parser.add_argument("--max-calls", type=int, default=50, help="calls at once (default: %(default)s)")
     parser.add_argument("--price-delay-s", type=float, default=2.0, help="seconds until an ended call has its price")
@@ -60,6 +67,16 @@ def _address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+async def _run(arguments: argparse.Namespace, config: CarrierConfig, people: People, host: str, port: int) -> None:
+    if not any(person.talks for person in people.people.values()):
+        return await serve(Carrier(config, people), host, port)
+    if arguments.models is None:
+        raise SimulatorError("people in this file talk: set CALLFLEET_MODELS_DIR or --models")
+    async with Speech(people, arguments.models, arguments.cache_dir, config.seed) as speech:
+        await serve(Carrier(config, people, speech.far_end), host, port)
+    return None
+
+
 def main() -> int:
     """Runs until SIGINT or SIGTERM; 2 when it cannot start."""
     arguments = _arguments()
@@ -70,7 +87,7 @@ def main() -> int:
         people = load_people(arguments.people)
         host, port = _address(arguments.listen)
         log.info("simulator starts", people=len(people.people), seed=config.seed, listen=arguments.listen)
-        asyncio.run(serve(Carrier(config, people), host, port))
+        asyncio.run(_run(arguments, config, people, host, port))
     except (SimulatorError, OSError) as error:
         print(f"callfleet_simulator: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return 2

@@ -73,6 +73,8 @@ class Call:
     billed_minutes: int = 0
     sequence: int = 0
     warnings: list[int] = field(default_factory=list)
+    reply_ms: list[float] = field(default_factory=list)  # last speech sample sent to first audible sample received
+    cut_ins: int = 0
 
     @property
     def ended(self) -> bool:

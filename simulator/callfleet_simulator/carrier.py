@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 
 import structlog
 
@@ -142,6 +143,7 @@ class Carrier:
     def stats(self) -> dict[str, object]:
         """What happened so far, in numbers only."""
         calls = list(self.calls.newest_first())
+        replies = [reply for call in calls for reply in call.reply_ms]
         return {
             "calls": dict(Counter(call.status.value for call in calls)),
             "live": self.calls.live(),
@@ -151,6 +153,9 @@ class Carrier:
             },
             "currency": self.prices.currency,
             "warnings": dict(Counter(str(code) for call in calls for code in call.warnings)),
+            "replies": len(replies),
+            "reply_ms_p50": round(median(replies), 1) if replies else None,
+            "cut_ins": sum(call.cut_ins for call in calls),
             "frames": self.lateness.frames,
             "frame_late_ms_p99": round(self.lateness.percentile(99), 3),
         }

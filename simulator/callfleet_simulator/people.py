@@ -46,6 +46,9 @@ class Rule(Strict):
     topic: Topic | None = Field(default=None, description="A list of phrases under the file's `topics`.")
     hears: list[Phrase] = Field(default_factory=list, max_length=40, description="Phrases to listen for.")
     says: list[Line] = Field(min_length=1, max_length=8)
+    asks_back: list[Line] = Field(
+        default_factory=list, max_length=4, description="Said instead of the answer when first asked."
+    )
     ends: bool = Field(default=False, description="Hangs up after saying it.")
 
     @model_validator(mode="after")
@@ -75,6 +78,11 @@ class Person(Strict):
     )
     max_repeats: int = Field(default=3, ge=1, le=10, description="The same thing so often, then they hang up.")
     max_s: float = Field(default=300.0, ge=1, le=3600, description="Hangs up after so long on the line.")
+
+    @property
+    def talks(self) -> bool:
+        """Whether they ever say anything."""
+        return self.behaviour is Behaviour.WILLING and bool(self.script or self.greeting)
 
     @model_validator(mode="after")
     def _pause_is_a_range(self) -> Self:
@@ -107,7 +115,7 @@ class People(Strict):
     def rules_of(self, person: Person) -> list[Rule]:
         """A person's own rules, then everyone's, with the topics' phrases filled in."""
         return [
-            rule if rule.topic is None else Rule(hears=self.topics[rule.topic], says=rule.says, ends=rule.ends)
+            rule if rule.topic is None else rule.model_copy(update={"hears": self.topics[rule.topic]})
             for rule in [*person.script, *self.everyone]
         ]
 

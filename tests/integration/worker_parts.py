@@ -1,4 +1,4 @@
-"""One worker over a real ledger, gateway, Redis and simulated carrier; and a person on the line who hears with Whisper."""
+"""One worker over a real ledger, gateway, Redis and simulated carrier; and a person who hears with Whisper."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ async def run_one(settings: WorkerSettings, attempt_id: UUID, pod_uid: str) -> d
         keeping = [asyncio.create_task(service.run()) for service in services]
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                process, *_ = await asyncio.gather(
-                    CallProcess.spawn(run_dir), *(service.ready.wait() for service in services)
-                )
+                process = await CallProcess.spawn(run_dir)
+                for service in services:
+                    await service.ready.wait()
             return await _follow(process, attempt_id, pod_uid)
         finally:
             for task in keeping:

@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import socket as socket_module
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 from xml.etree import ElementTree as ET
@@ -18,10 +16,11 @@ import httpx
 import pytest
 from tests.integration.books import Books
 from tests.integration.gateway_parts import RunningGateway, dialing, open_large_books, row, running_gateway
+from tests.integration.media_legs import call_process
 from tests.integration.simulator_application import ACCOUNT, CALLER, TOKEN, sdk, until
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database
@@ -33,7 +32,6 @@ from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.people import People, Person
 from callfleet_simulator.server import Running, listener, running
 
-SECRET = "s" * 32
 WILLING = "+15550100100"
 
 
@@ -212,35 +210,6 @@ async def test_bad_webhooks_are_refused_without_effect(
 
 
 # Media legs
-
-
-@asynccontextmanager
-async def call_process(
-    gateway: RunningGateway,
-    attempt: UUID,
-    handler: Callable[[ServerConnection], Awaitable[None]],
-    receive_buffer: int | None = None,
-) -> AsyncIterator[Server]:
-    """A process that listens for its call and has registered its leg."""
-
-    async def checked(socket: ServerConnection) -> None:
-        assert socket.request is not None
-        assert socket.request.path == f"/media/{attempt}/{SECRET}"
-        await handler(socket)
-
-    bound = listener("127.0.0.1", 0)
-    if receive_buffer is not None:
-        bound.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, receive_buffer)
-    async with serve(checked, sock=bound, compression=None, max_queue=1) as server:
-        await register(gateway, attempt, bound.getsockname()[1])
-        yield server
-
-
-async def register(gateway: RunningGateway, attempt: UUID, port: int) -> None:
-    leg: dict[Any, Any] = {"host": "127.0.0.1", "port": str(port), "generation": "1", "secret": SECRET}
-    result: Any = gateway.redis.hset(f"leg:{attempt}", mapping=leg)
-    await result
-    await gateway.redis.expire(f"leg:{attempt}", 60)
 
 
 def carrier_socket(gateway: RunningGateway, attempt: UUID, token: str | None = None, key: str = TOKEN) -> Any:

@@ -1,0 +1,117 @@
+"""What the cluster tests do and look at: a namespace with campaigns, the books, the carrier's calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+from psycopg.rows import dict_row
+
+from callfleet.checkout import sample
+from callfleet.installation import Installation
+
+CONSENT = {"kind": "express-written", "source": "web form", "time": "2026-01-15T10:00:00Z"}
+
+
+def demo_documents() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sample's Budget and Campaign."""
+    documents = list(yaml.safe_load_all(sample("demo-campaign.yaml").read_text()))
+    by_kind = {item["kind"]: item for item in documents}
+    return by_kind["Budget"], by_kind["Campaign"]
+
+
+@dataclass
+class World:
+    """One test's namespace in the run's installation."""
+
+    installation: Installation
+    namespace: str
+
+    def create(self) -> None:
+        """Makes the namespace."""
+        self.installation.kubectl("create", "namespace", self.namespace)
+
+    def delete(self) -> None:
+        """Removes the namespace; its worker pods end at once, whatever their grace."""
+        self.installation.kubectl("delete", "campaigns,budgets,callsessions", "--all", "-n", self.namespace)
+        self.installation.kubectl("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1", "--wait=false")
+        self.installation.kubectl("delete", "namespace", self.namespace, "--wait=false")
+
+    def apply(self, *documents: Mapping[str, Any]) -> str:
+        """kubectl apply."""
+        return self.installation.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+    def budget(self, total: str, name: str = "demo-budget") -> dict[str, Any]:
+        """The sample's Budget with another limit."""
+        body, _ = demo_documents()
+        body["metadata"]["name"] = name
+        body["spec"]["limits"] = {"total": total}
+        return body
+
+    def campaign(self, phones: Sequence[str], *, without_consent: Sequence[str] = (), **spec: Any) -> dict[str, Any]:
+        """The sample's Campaign with other people, and `spec` on top."""
+        _, body = demo_documents()
+        inline = [{"phone": phone, "consent": CONSENT} for phone in phones]
+        inline += [{"phone": phone} for phone in without_consent]
+        body["spec"] = {**body["spec"], "contacts": {"inline": inline}, **spec}
+        return body
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The namespace's CallSessions in their campaign's order."""
+        found = self.installation.objects("callsessions", self.namespace)
+        return sorted(found, key=lambda item: int(item["metadata"]["annotations"]["callfleet.dev/position"]))
+
+    def states(self) -> list[str]:
+        """Each session's state, with the reason of a waiting one."""
+        return [
+            item.get("status", {}).get("reason") or item.get("status", {}).get("state", "") for item in self.sessions()
+        ]
+
+    def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of the books, read as the schema's owner."""
+        with psycopg.connect(self.installation.databases.owner, row_factory=dict_row) as connection:
+            return connection.execute(query, {"namespace": self.namespace, **parameters}).fetchall()
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The namespace's attempts, oldest first."""
+        return self.rows("SELECT * FROM dial_attempts WHERE namespace = %(namespace)s ORDER BY granted_at")
+
+    def budget_balance(self) -> dict[str, Any]:
+        """The namespace's budget in the ledger."""
+        (row,) = self.rows("SELECT * FROM accounts WHERE namespace = %(namespace)s AND kind = 'Budget'")
+        return row
+
+    def carrier_calls(self, to: str) -> list[dict[str, Any]]:
+        """The carrier's calls to a number."""
+        path = f"/2010-04-01/Accounts/{self.installation.account_sid}/Calls.json?PageSize=100"
+        calls: list[dict[str, Any]] = self.installation.simulator_get(path)["calls"]
+        return [call for call in calls if call["to"] == to]
+
+    def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+        """Waits until the condition holds; answers its value."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.5)
+        raise AssertionError(f"not within {timeout_s:.0f} s: {what}; sessions: {self.states()}")
+
+    def kill_operator(self) -> int:
+        """kill -9 of this installation's operator process; answers its process id."""
+        for process in psutil.process_iter():
+            try:
+                if "callfleet_operator.main" not in process.cmdline():
+                    continue
+                if process.environ().get("DATABASE_URL") != self.installation.databases.owner:
+                    continue
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+            process.kill()
+            return process.pid
+        raise AssertionError("the operator does not run")

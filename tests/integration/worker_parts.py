@@ -13,11 +13,11 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 from pipecat.audio.utils import ulaw_to_pcm
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import ACCOUNT_SID, POD, Books, open_books
 from tests.integration.gateway_parts import running_gateway
@@ -173,6 +173,20 @@ class Stage:
 
 
 @asynccontextmanager
+async def worker_login(engine: AsyncEngine, database_url: str) -> AsyncIterator[str]:
+    """The database as a worker sees it: a login that has the role callfleet_worker and nothing else."""
+    name, password = f"worker_{uuid4().hex[:12]}", uuid4().hex
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE callfleet_worker"))
+    url = make_url(database_url).set(username=name, password=password)
+    try:
+        yield url.render_as_string(hide_password=False)
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"DROP ROLE {name}"))
+
+
+@asynccontextmanager
 async def stage(
     engine: AsyncEngine,
     database_url: str,
@@ -197,6 +211,7 @@ async def stage(
     async with (
         running(Carrier(config, People(people={number: person}), far_end)) as carrier,
         running_gateway(database_url, redis_url, engine) as gateway,
+        worker_login(engine, database_url) as worker_url,
     ):
         await register_carrier(
             engine, account_sid=ACCOUNT_SID, api_base_url=carrier.url, public_url=gateway.url, simulated=True,
@@ -204,7 +219,7 @@ async def stage(
         )  # fmt: skip
         passed = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "OLLAMA_"))}
         env = {
-            **passed, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "TWILIO_AUTH_TOKEN": TOKEN,
+            **passed, "DATABASE_URL": worker_url, "REDIS_URL": redis_url, "TWILIO_AUTH_TOKEN": TOKEN,
             "CALLFLEET_MODELS_DIR": str(models_dir()), "CALLFLEET_DEVICE": "cpu", **environment,
         }  # fmt: skip
         yield Stage(books, carrier, env, talkers)

@@ -22,7 +22,7 @@ from callfleet_simulator.speech import Speech
 log = structlog.get_logger(__name__)
 
 
-_MODELS = "folder with whisper-base/ and piper/ (default: CALLFLEET_MODELS_DIR); needed when people talk"
+_MODELS = "folder with whisper-base/ and piper/ (default: CALLFLEET_MODELS_DIR or /models); needed when people talk"
 _CACHE = "keeps spoken lines between starts (default: CALLFLEET_SIMULATOR_CACHE_DIR, else memory only)"
 
 
@@ -35,7 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=Path, required=True, help="YAML file: who answers which number")
     parser.add_argument("--listen", default="127.0.0.1:8090", help="address:port (default: %(default)s)")
     parser.add_argument("--number", action="append", default=[], help="a caller ID of the account; default: any")
-    parser.add_argument("--models", type=Path, default=os.environ.get("CALLFLEET_MODELS_DIR"), help=_MODELS)
+    parser.add_argument("--models", type=Path, default=os.environ.get("CALLFLEET_MODELS_DIR", "/models"), help=_MODELS)
     parser.add_argument("--cache-dir", type=Path, default=os.environ.get("CALLFLEET_SIMULATOR_CACHE_DIR"), help=_CACHE)
     parser.add_argument("--seed", type=int, default=None, help="what people draw from; default: drawn and logged")
     parser.add_argument("--max-calls", type=int, default=50, help="calls at once (default: %(default)s)")
@@ -70,8 +70,6 @@ def _address(listen: str) -> tuple[str, int]:
 async def _run(arguments: argparse.Namespace, config: CarrierConfig, people: People, host: str, port: int) -> None:
     if not any(person.talks for person in people.people.values()):
         return await serve(Carrier(config, people), host, port)
-    if arguments.models is None:
-        raise SimulatorError("people in this file talk: set CALLFLEET_MODELS_DIR or --models")
     async with Speech(people, arguments.models, arguments.cache_dir, config.seed) as speech:
         await serve(Carrier(config, people, speech.far_end), host, port)
     return None

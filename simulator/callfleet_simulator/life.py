@@ -17,7 +17,7 @@ from callfleet_simulator.callbacks import CallbackQueue, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
-from callfleet_simulator.media import MediaStream
+from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream
 from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, Person
 from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
@@ -213,7 +213,9 @@ class CallLife:
 
     def _warn(self, code: int, reason: str) -> None:
         self.call.warnings.append(code)
-        log.warning("carrier warning", call_sid=self.call.sid, code=code, reason=reason)
+        # The application closing its stream is how most calls end: worth a note, not a warning.
+        say = log.info if code == CLOSED_BY_SERVER else log.warning
+        say("carrier note", call_sid=self.call.sid, code=code, reason=reason)
 
     async def _price(self) -> None:
         await asyncio.sleep(self._line.price_delay_s)

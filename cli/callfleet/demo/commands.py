@@ -61,6 +61,8 @@ def _finish(summary: dict[str, Any], console: Console, as_json: bool, keep: bool
             f"the campaign is in namespace {demo_run.NAMESPACE}. Ctrl-C ends everything."
         )
         signal.pause()
+    if summary["overspent"]:
+        raise typer.Exit(1)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

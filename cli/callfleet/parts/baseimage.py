@@ -1,10 +1,9 @@
 """Images made without a registry: the Debian base our Dockerfiles fall back to, and the pause image."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from callfleet.parts.debian import which
+from callfleet.parts.debian import root_prefix, which
 from callfleet.parts.errors import MissingToolError
 from callfleet.parts.ociarchive import FORMAT, single_file_layer, write_archive
 from callfleet.parts.part import BuildContext, Found, cached_build
@@ -74,10 +73,10 @@ class BaseImagePart:
         """Debootstrap, drop what an image does not need, archive."""
 
         def make(target: Path) -> None:
-            if os.geteuid() != 0:
-                raise MissingToolError("making the images' base needs root; run `sudo callfleet parts build base`")
+            prefix = root_prefix("callfleet parts build base")
             root = target / "rootfs"
             argv = [
+                *prefix,
                 _program("debootstrap"),
                 "--variant=minbase",
                 f"--include={BASE_PACKAGES}",
@@ -86,7 +85,7 @@ class BaseImagePart:
             ]
             context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
             layer = target / "rootfs.tar"
-            argv = ["sh", "-euc", SHRINK_AND_PACK, "sh", str(root), str(layer)]
+            argv = [*prefix, "sh", "-euc", SHRINK_AND_PACK, "sh", str(root), str(layer)]
             context.runner.run(argv, context.log, timeout_s=BUILD_TIMEOUT_S)
             write_archive(target / "base.tar", layer, self.ref, entrypoint=[], user="")
             layer.unlink()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from callfleet.parts.baseimage import BaseImagePart, PauseImagePart
 from callfleet.parts.debian import DebianPart
+from callfleet.parts.embeddedpostgres import EmbeddedPostgresPart
 from callfleet.parts.errors import PartError
 from callfleet.parts.gobuild import GoPart
 from callfleet.parts.models import ModelsPart
@@ -53,11 +54,12 @@ PARTS: Mapping[str, Part] = {
         ModelsPart(),
         BaseImagePart(),
         PauseImagePart(),
+        EmbeddedPostgresPart(),
         _kubernetes("k8s-optimised", f"Kubernetes {KUBERNETES_VERSION}, for benchmarks", 771, optimised=True),
     )
 }
 # What `make parts`, the demo and the tests need; the rest is built when asked for by name.
-DEFAULT = tuple(name for name in PARTS if name != "k8s-optimised")
+DEFAULT = tuple(name for name in PARTS if name not in ("k8s-optimised", "embedded-postgres"))
 
 
 @dataclass(frozen=True)

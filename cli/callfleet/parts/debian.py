@@ -103,7 +103,7 @@ class DebianPart:
         if which("apt-get") is None:
             names = ", ".join(need.package for need in absent)
             raise MissingToolError(f"this is not a Debian system; install the equivalents of: {names}")
-        prefix = _root_prefix(line)
+        prefix = root_prefix(line)
         for need in absent:
             context.note(f"installing {need.package}: {need.why}")
         env = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -117,7 +117,11 @@ class DebianPart:
         return Found("system", Path("/usr"))
 
 
-def _root_prefix(line: str) -> list[str]:
+def root_prefix(line: str) -> list[str]:
+    """What to put before a command that needs root: nothing, or `sudo -n`.
+
+    Raises MissingToolError with `line`, to be run by the user, where neither root nor sudo is ours.
+    """
     if os.geteuid() == 0:
         return []
     sudo = which("sudo")
@@ -131,7 +135,7 @@ def _root_prefix(line: str) -> list[str]:
         )
         if probe.returncode == 0:
             return [str(sudo), "-n", "--preserve-env=DEBIAN_FRONTEND"]
-    raise MissingToolError(f"packages are missing and need root; run this once, then try again:\n  sudo {line}")
+    raise MissingToolError(f"this needs root; run it once, then try again:\n  sudo {line}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from callfleet.cluster.errors import ClusterError
 from callfleet.cluster.kind import gateway_in
 from callfleet.cluster.layout import layout_for
 from callfleet.cluster.leftovers import ProcessId
-from callfleet.cluster.localimages import listed_images
+from callfleet.cluster.localimages import listed_images, superseded
 from callfleet.cluster.network import POOL, Block, choose_block, networks_in
 from callfleet.cluster.pki import Authority
 from callfleet.cluster.pretend_gpu import patch_for
@@ -179,3 +179,9 @@ def test_a_context_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
     path.write_text(yaml.safe_dump({"contexts": [{"name": "prod"}]}))
     with pytest.raises(ClusterError, match="it has: prod"):
         up(kubeconfig=path, context="staging")
+
+
+def test_an_image_is_superseded_when_another_tag_is_loaded_and_nothing_uses_it() -> None:
+    present = ["localhost/a:1", "localhost/a:2", "localhost/a:3", "localhost/b:1", "sha256:aa"]
+    containers = "CONTAINER IMAGE RUNTIME\nc1 localhost/a:2 io.containerd.runc.v2\n"
+    assert superseded(present, ["localhost/a:3"], containers) == ["localhost/a:1"]

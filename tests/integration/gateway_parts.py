@@ -24,7 +24,7 @@ from callfleet_gateway.context import Gateway
 from callfleet_gateway.settings import GatewaySettings
 from callfleet_simulator.server import listener
 
-CONTACTS = 90
+CONTACTS = 200
 _NEXT = count()
 
 

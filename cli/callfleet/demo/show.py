@@ -56,7 +56,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         table.add_row(
             call["contact"],
             call["state"] or "",
-            call["disposition"],
+            call["disposition"] or "",
             str(call["duration_s"] or 0),
             call["cost"] or "-",
             str(call["turns"]),

@@ -64,7 +64,7 @@ def summarise(
     facts: Facts, sessions: Sequence[Mapping[str, Any]], carrier_billed: Decimal, started_at: datetime
 ) -> dict[str, Any]:
     """The demo's JSON object (issue of the first calls); money is text in currency units."""
-    states = {item["metadata"]["name"]: item.get("status", {}).get("state", "Pending") for item in sessions}
+    statuses = {item["metadata"]["name"]: item.get("status", {}) for item in sessions}
     begun = [call["begun_at"] for call in facts.calls if call["begun_at"]]
     return {
         "sessions": count_sessions(sessions),
@@ -77,7 +77,7 @@ def summarise(
         "carrier_billed": format_micros(micros_up(carrier_billed)),
         "overspent": facts.overspent_holds > 0,
         "first_dial_s": round((min(begun) - started_at).total_seconds(), 1) if begun else None,
-        "calls": [_call(call, states.get(call["session_name"])) for call in facts.calls],
+        "calls": [_call(call, statuses.get(call["session_name"], {})) for call in facts.calls],
     }
 
 
@@ -99,7 +99,7 @@ def count_sessions(sessions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(counts)
 
 
-def _call(call: Mapping[str, Any], state: str | None) -> dict[str, Any]:
+def _call(call: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     lead = None
     if call["qualification_score"] is not None:
         lead = {
@@ -113,8 +113,8 @@ def _call(call: Mapping[str, Any], state: str | None) -> dict[str, Any]:
     decided = {kind: call["decided_by"].get(kind, 0) for kind in ("grammar", "llm", "template")}
     return {
         "contact": call["contact"],
-        "state": state,
-        "disposition": call["disposition"] or call["status"],
+        "state": status.get("state"),
+        "disposition": (status.get("result") or {}).get("disposition") or call["disposition"],
         "duration_s": call["duration"],
         "cost": None if call["actual_micros"] is None else format_micros(call["actual_micros"]),
         "lead": lead,

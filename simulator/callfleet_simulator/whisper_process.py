@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
-from scipy.signal import resample_poly
 
 from callfleet_simulator import wire
+from callfleet_simulator.resampling import Wideband, to_wideband
+from callfleet_simulator.stutter import stutters
 
 WHISPER_RATE = 16_000
 FRAMES_PER_S = 100
@@ -26,20 +25,6 @@ WINDOW_S = 30
 PADDING_S = 5
 TOKENS_PER_S = 8
 SPARE_TOKENS = 12
-MIN_REPEATED_WORDS = 3
-
-Audio = npt.NDArray[np.float32]
-
-
-def stutters(text: str) -> bool:
-    """True when the text says itself twice, or any three or more words twice in a row: the decoder's habit."""
-    words = re.findall(r"[\w'$]+", text.lower().replace(",", " "))
-    for size in range(1, len(words) // 2 + 1):
-        if size < MIN_REPEATED_WORDS and size * 2 != len(words):
-            continue
-        if any(words[at : at + size] == words[at + size : at + 2 * size] for at in range(len(words) - 2 * size + 1)):
-            return True
-    return False
 
 
 class Listener:
@@ -52,12 +37,12 @@ class Listener:
             self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language="en"
         )
 
-    def words(self, audio: Audio) -> str:
+    def words(self, audio: Wideband) -> str:
         """The words in up to 25 s of 16 kHz audio, by a short window; by the whole one where that stutters."""
         text = self._short(audio)
         return self._whole(audio) if stutters(text) else text
 
-    def _short(self, audio: Audio) -> str:
+    def _short(self, audio: Wideband) -> str:
         seconds = len(audio) / WHISPER_RATE
         count = min(WINDOW_S, int(seconds + PADDING_S)) * FRAMES_PER_S
         features = self._model.feature_extractor(audio)[:, :count]
@@ -70,7 +55,7 @@ class Listener:
         )[0]
         return str(self._tokenizer.decode(result.sequences_ids[0])).strip()
 
-    def _whole(self, audio: Audio) -> str:
+    def _whole(self, audio: Wideband) -> str:
         segments, _ = self._model.transcribe(audio, language="en", beam_size=1, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments)
 
@@ -80,8 +65,8 @@ def prepare() -> Callable[[wire.Header, bytes], wire.Frame]:
     listener = Listener(sys.argv[1])
 
     def handle(_header: wire.Header, payload: bytes) -> wire.Frame:
-        samples = np.frombuffer(payload, dtype="<i2").astype(np.float64) / 32_768
-        return {"text": listener.words(resample_poly(samples, 2, 1).astype(np.float32))}, b""
+        heard = np.frombuffer(payload, dtype="<i2").astype(np.int16)
+        return {"text": listener.words(to_wideband(heard))}, b""
 
     return handle
 

@@ -17,6 +17,7 @@ from callfleet_simulator.pacing import Lateness, Ticker
 from callfleet_simulator.people import load_people
 from callfleet_simulator.playout import MAX_BUFFER_S, Playout
 from callfleet_simulator.requests import call_request
+from callfleet_simulator.resampling import to_line, to_wideband
 
 
 def test_mulaw_keeps_speech_within_its_quantisation() -> None:
@@ -38,6 +39,18 @@ def test_noise_is_at_its_level_never_silent_and_repeatable() -> None:
     assert all(frame != audio.SILENCE for frame in frames)
     heard = audio.rms(audio.from_mulaw(b"".join(frames)))
     assert audio.level(-56.5) < heard < audio.level(-53.5)
+
+
+@pytest.mark.parametrize("pitch", [1.0, 1.2, 0.9])
+def test_a_synthesised_line_becomes_telephone_speech_of_its_pitch(pitch: float) -> None:
+    tone = np.sin(np.arange(22_050) * 2 * np.pi * 1000 / 22_050) * 3000
+    quiet = np.zeros(5000)
+    line = to_line(np.concatenate([quiet, tone, quiet]).astype(np.int16), 22_050, pitch)
+    assert len(line) == pytest.approx(8000 / pitch, rel=0.01)
+    spectrum = np.abs(np.fft.rfft(line))
+    assert spectrum.argmax() * 8000 / len(line) == pytest.approx(1000 * pitch, rel=0.01)
+    assert audio.rms(line) == pytest.approx(audio.level(-20), rel=0.15)
+    assert len(to_wideband(line)) == 2 * len(line)
 
 
 def test_trimming_keeps_what_is_within_forty_decibels_of_the_peak() -> None:

@@ -16,8 +16,8 @@ from callfleet_simulator.errors import SpeechError
 from callfleet_simulator.mind import Mind, best_rule, spoken_lines
 from callfleet_simulator.people import Behaviour, People, Person, Rule, Voice, load_people
 from callfleet_simulator.person import TalkingPerson, frames
+from callfleet_simulator.stutter import stutters
 from callfleet_simulator.turns import Sound, Turns
-from callfleet_simulator.whisper_process import stutters
 
 DEMO = Path(__file__).parents[3] / "docs/samples/demo-people.yaml"
 TONE = to_mulaw(np.rint(level(-20) * 1.4 * np.sin(np.arange(FRAME_SAMPLES) * 0.6)).astype(np.int16))

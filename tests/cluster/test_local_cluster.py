@@ -39,6 +39,7 @@ def cluster() -> Iterator[ClusterHandle]:
         handle.load_image(program("base", "base.tar"))
         yield handle
     assert leftovers(NAME) == []
+    api.down(NAME, purge=True)
 
 
 def kubectl(cluster: ClusterHandle, *arguments: str, given: str | None = None) -> str:
@@ -187,7 +188,7 @@ def test_a_component_that_dies_is_named_with_its_log() -> None:
         with pytest.raises(ClusterError, match=r"kube-scheduler ended .*logs/kube-scheduler\.log"):
             handle.check()
     finally:
-        api.down(name)
+        api.down(name, purge=True)
     assert leftovers(name) == []
 
 
@@ -206,7 +207,7 @@ def test_a_cluster_ends_with_a_killed_owner_and_down_removes_the_rest() -> None:
     while processes_of(name) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(name) == []
-    api.down(name)
+    api.down(name, purge=True)
     assert leftovers(name) == []
 
 
@@ -223,5 +224,5 @@ def test_a_cluster_whose_supervisor_is_killed_leaves_no_process_and_starts_again
         assert api.up(name).provider == "local"
         assert time.monotonic() - began_s < 30
     finally:
-        api.down(name)
+        api.down(name, purge=True)
     assert leftovers(name) == []

@@ -4,6 +4,7 @@ Synchronous on purpose: everything here waits for processes; call it through `as
 runs. A session fixture is `with cluster("callfleet-tests") as handle: yield handle`.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,12 +65,18 @@ def up(
         return _start_local(layout, progress, gpus, optimised=optimised, ends_with_owner=ends_with_owner)
 
 
-def down(name: str = DEFAULT_NAME) -> bool:
-    """End the cluster of that name and whatever a killed run left of it; True if something ran."""
+def down(name: str = DEFAULT_NAME, *, purge: bool = False) -> bool:
+    """End the cluster of that name and whatever a killed run left of it; True if something ran.
+
+    `purge`: its images and logs go too.
+    """
     layout = layout_for(name)
     with file_lock(lock_path(f"cluster-{name}"), LOCK_TIMEOUT_S):
         by_kind = kind.down(layout)
-        return local.stop(layout) or by_kind
+        ran = local.stop(layout) or by_kind
+        if purge:
+            shutil.rmtree(layout.home, ignore_errors=True)
+        return ran
 
 
 def find(name: str = DEFAULT_NAME) -> ClusterHandle | None:

@@ -38,10 +38,13 @@ def up(
 
 
 @cluster_app.command("down")
-def down(name: Name = api.DEFAULT_NAME) -> None:
+def down(
+    name: Name = api.DEFAULT_NAME,
+    purge: Annotated[bool, typer.Option("--purge", help="Its images and logs go too.")] = False,
+) -> None:
     """End the cluster and everything that a killed run may have left; images stay cached."""
     try:
-        ran = api.down(name)
+        ran = api.down(name, purge=purge)
     except (ClusterError, PartError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

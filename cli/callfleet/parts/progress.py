@@ -87,16 +87,22 @@ def pace(rows: Iterable[Row]) -> float:
 
 
 def left_s(rows: Sequence[Row], now_s: float) -> float:
-    """Seconds until the slowest lane is through, at the pace seen so far."""
+    """Seconds until the slowest lane is through, each at the pace it has shown so far.
+
+    A fast network says nothing about how fast this machine compiles.
+    """
+    lanes = {row.step.lane for row in rows}
+    return max((_lane_left_s([row for row in rows if row.step.lane == lane], now_s) for lane in lanes), default=0.0)
+
+
+def _lane_left_s(rows: Sequence[Row], now_s: float) -> float:
     factor = pace(rows)
-    lanes: dict[str, float] = {}
+    total_s = 0.0
     for row in rows:
-        if row.state not in (State.WAITING, State.RUNNING):
-            continue
-        expected_s = row.step.expected_s * factor
-        remaining_s = max(expected_s - row.elapsed_s(now_s), expected_s * OVERDUE_SHARE)
-        lanes[row.step.lane] = lanes.get(row.step.lane, 0.0) + remaining_s
-    return max(lanes.values(), default=0.0)
+        if row.state in (State.WAITING, State.RUNNING):
+            expected_s = row.step.expected_s * factor
+            total_s += max(expected_s - row.elapsed_s(now_s), expected_s * OVERDUE_SHARE)
+    return total_s
 
 
 def duration_text(seconds: float) -> str:

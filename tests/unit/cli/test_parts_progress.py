@@ -57,3 +57,10 @@ def test_durations_are_said_in_minutes_from_a_hundred_seconds_on(seconds: float,
 def test_a_running_row_says_how_long_and_of_what() -> None:
     row = Row(Step("a", "Kubernetes", 275), State.RUNNING, started_s=10.0)
     assert row_text(row, 40.0) == "Kubernetes: 30 s of about 4 min 35 s"
+
+
+def test_a_fast_download_promises_no_fast_compiler() -> None:
+    steps = board(Step("models", "M", 60, "net"), Step("k8s", "K", 275, "cpu"))
+    steps.start("models", 0.0)
+    steps.end("models", State.DONE, 2.0)
+    assert left_s(steps.rows, 2.0) == 275.0

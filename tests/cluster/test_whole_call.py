@@ -10,7 +10,7 @@ from tests.cluster.world import World
 from callfleet.demo.run import carrier_bill
 from callfleet_core.money import MICROS_PER_UNIT
 
-WILLING, BUSY, STRANGER = "+15550100100", "+15550100103", "+15550100101"
+WILLING, BUSY, STRANGER = "+15550100100", "+15550100102", "+15550100101"
 OVERSPENT = """
 SELECT 1 FROM (SELECT kind, limit_micros, sum(held_micros + spent_micros) OVER (PARTITION BY account_id ORDER BY id) b
 FROM ledger_entries) e WHERE kind = 'hold' AND limit_micros IS NOT NULL AND b > limit_micros

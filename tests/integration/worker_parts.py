@@ -131,6 +131,26 @@ class Talker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class Mute:
+    """Picks up, says nothing, and hangs up after a while."""
+
+    def __init__(self, hangs_up_after_s: float) -> None:
+        self.hung_up = asyncio.Event()
+        asyncio.get_running_loop().call_later(hangs_up_after_s, self.hung_up.set)
+
+    def speak(self) -> None:
+        return None
+
+    def hear(self, frame: bytes) -> None:
+        pass
+
+    def sent(self, audible: bool) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
 def _pcm(frame: bytes) -> bytes:
     coroutine = ulaw_to_pcm(frame, TELEPHONE_RATE, TELEPHONE_RATE, ShortUpsampler())
     try:
@@ -194,12 +214,16 @@ async def stage(
     person: Person,
     talker: dict[str, Any] | None = None,
     sockets: tuple[Path, Path] | None = None,
+    *,
+    silent: bool = False,
     **environment: str,
 ) -> AsyncIterator[Stage]:
     """A carrier with one person at the first contact's number, a gateway, and a ledger that knows both."""
     talkers: list[Talker] = []
 
-    def far_end(_call: Call, _person: Person) -> Any:
+    def far_end(_call: Call, far: Person) -> Any:
+        if silent:
+            return Mute(far.max_s)
         if sockets is None or talker is None:
             raise AssertionError("nobody was to pick up")
         talkers.append(Talker(Speaker(sockets[1]), Recogniser(sockets[0]), **talker))

@@ -95,8 +95,11 @@ def as_json(end: CallEnd) -> dict[str, Any]:
 
 
 def _tell(event: str, details: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _log.warning("the supervisor is gone and misses an event", missed=event)
 
 
 if __name__ == "__main__":

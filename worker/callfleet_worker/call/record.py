@@ -111,6 +111,7 @@ class CallTranscript:
 
 async def _known(latency: asyncio.Future[int | None]) -> int | None:
     try:
-        return await asyncio.wait_for(asyncio.shield(latency), LATENCY_WAIT_S)
+        async with asyncio.timeout(LATENCY_WAIT_S):
+            return await asyncio.shield(latency)
     except TimeoutError:
         return None

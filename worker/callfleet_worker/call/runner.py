@@ -178,7 +178,8 @@ class CallRunner:
         deadline = asyncio.get_running_loop().time() + limit_s + 30.0
         while asyncio.get_running_loop().time() < deadline and not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._media.wait(), VIEW_POLL_S)
+                async with asyncio.timeout(VIEW_POLL_S):
+                    await self._media.wait()
                 return True
             view = await self._services.dials.attempt_view(self._attempt)
             if view is None or view.state in ("ended", "settled", "revoked"):

@@ -36,10 +36,20 @@ class UnixServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, path=self._path)
+        connections: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._serve(reader, writer))
+            connections.add(task)
+            task.add_done_callback(connections.discard)
+
+        server = await asyncio.start_unix_server(accept, path=self._path)
         self._path.chmod(0o600)
         async with server:
             await stopped.wait()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._path.unlink(missing_ok=True)
 

@@ -45,6 +45,9 @@ class CallProcess:
                 first = await child._next()
         except TimeoutError:
             first = None
+        except asyncio.CancelledError:
+            await end(process)
+            raise
         if first is None or first["event"] != "ready":
             await end(process)
             raise CallProcessError("a call process did not become ready")

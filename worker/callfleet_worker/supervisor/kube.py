@@ -6,6 +6,7 @@ Watches CallSessions with `status.worker=<this pod>`; status writes are compare-
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -89,7 +90,8 @@ class SessionWatch:
         try:
             cast("Callable[[], None]", config.load_incluster_config)()
         except config.ConfigException:
-            await config.load_kube_config()
+            # Named here, for the library reads KUBECONFIG once, when it is imported.
+            await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         return cls(client.ApiClient(), namespace, pod_name)
 
     async def close(self) -> None:

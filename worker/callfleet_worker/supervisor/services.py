@@ -52,11 +52,13 @@ class Service:
         try:
             if process.stdout is None:
                 raise RuntimeError("the child has no stdout")
+            line = b""
             with contextlib.suppress(TimeoutError):
-                line = await asyncio.wait_for(process.stdout.readline(), READY_TIMEOUT_S)
-                if line.strip() == b"ready":
-                    self.ready.set()
-                    await process.wait()
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    line = await process.stdout.readline()
+            if line.strip() == b"ready":
+                self.ready.set()
+                await process.wait()
         finally:
             self.ready.clear()
             await end(process)
@@ -68,7 +70,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
         return
     process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

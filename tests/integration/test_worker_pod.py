@@ -208,9 +208,9 @@ async def test_a_busy_number_frees_the_slot_for_the_next_session(
 ) -> None:
     person = Person(name="Busy", behaviour=Behaviour.BUSY, ring_s=0.5)
     async with stage(engine, database_url, redis_server.url, person) as on, pod(on, cluster) as (_, url):
-        for number in (1, 2):
+        for contact in (0, 1):
             name = create_session(cluster)
-            attempt = await on.granted(SCRIPT, number=number)
+            attempt = await on.granted(SCRIPT, contact=contact)
             bind(cluster, name, attempt)
             await until(functools.partial(state_of, on, attempt), "ended")
         assert await asyncio.to_thread(http_status, f"{url}/health") == 200

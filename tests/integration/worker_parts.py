@@ -19,7 +19,7 @@ import numpy as np
 from pipecat.audio.utils import ulaw_to_pcm
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD, Books, open_books
+from tests.integration.books import ACCOUNT_SID, POD, Books, number, open_books
 from tests.integration.gateway_parts import running_gateway
 from tests.integration.simulator_application import TOKEN
 
@@ -169,9 +169,9 @@ class Stage:
     environment: dict[str, str]
     talkers: list[Talker]
 
-    async def granted(self, script: dict[str, Any], **changes: Any) -> UUID:
+    async def granted(self, script: dict[str, Any], *, contact: int = 0, **changes: Any) -> UUID:
         """An attempt that the ledger's own hold() granted to our pod."""
-        return await self.books.held(0, account_sid=ACCOUNT_SID, script=script, **changes)
+        return await self.books.held(contact, account_sid=ACCOUNT_SID, script=script, **changes)
 
     async def run_worker(self, attempt: UUID, *, timeout_s: float = 180.0) -> tuple[int, list[dict[str, Any]]]:
         """`python -m callfleet_worker --attempt …`: its exit code and the events it printed."""
@@ -218,7 +218,7 @@ async def stage(
     silent: bool = False,
     **environment: str,
 ) -> AsyncIterator[Stage]:
-    """A carrier with one person at the first contact's number, a gateway, and a ledger that knows both."""
+    """A carrier with the person at both contacts' numbers, a gateway, and a ledger that knows all of them."""
     talkers: list[Talker] = []
 
     def far_end(_call: Call, far: Person) -> Any:
@@ -229,11 +229,10 @@ async def stage(
         talkers.append(Talker(Speaker(sockets[1]), Recogniser(sockets[0]), **talker))
         return talkers[-1]
 
-    books = await open_books(engine, people=1)
-    number = "+15550100000"
+    books = await open_books(engine, people=2)
     config = CarrierConfig(ACCOUNT_SID, TOKEN)
     async with (
-        running(Carrier(config, People(people={number: person}), far_end)) as carrier,
+        running(Carrier(config, People(people={number(0): person, number(1): person}), far_end)) as carrier,
         running_gateway(database_url, redis_url, engine) as gateway,
         worker_login(engine, database_url) as worker_url,
     ):

@@ -11,7 +11,7 @@ from tests.cluster.world import World
 
 from callfleet.installation.install import wait_until_ready
 
-BUSY = "+15550100102"
+BUSY = "+15550100107"
 HOLD_MICROS = 36_000
 
 

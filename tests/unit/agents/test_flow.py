@@ -137,8 +137,29 @@ def test_the_given_state_is_never_changed() -> None:
     assert state == before
 
 
-@given(st.lists(st.sampled_from(["Yes.", "No.", "Hello?", "What?", "Who is this?", "Hold on.", "Blue.", "",
-                                 "A house.", "Three.", "400 thousand", "next year", "I don't know."]), min_size=60, max_size=60))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "Yes.",
+                "No.",
+                "Hello?",
+                "What?",
+                "Who is this?",
+                "Hold on.",
+                "Blue.",
+                "",
+                "A house.",
+                "Three.",
+                "400 thousand",
+                "next year",
+                "I don't know.",
+            ]
+        ),
+        min_size=60,
+        max_size=60,
+    )
+)
 def test_every_conversation_ends(turns: list[str]) -> None:
     plan = plan_of()
     reply = start(plan)

@@ -26,23 +26,25 @@ END $$;
 -- Sets an account's limit from a Kubernetes object. Within a UID only a newer generation counts; a new UID counts
 -- when it was listed under the current epoch, which the caller asserts by passing it.
 CREATE FUNCTION ledger_set_limit(
-    p_epoch bigint, p_namespace text, p_kind text, p_name text, p_window text, p_currency text,
-    p_limit_micros bigint, p_suspended boolean, p_uid text, p_generation bigint
+    p_epoch bigint, p_namespace text, p_kind text, p_name text, p_window text, p_start timestamptz,
+    p_end timestamptz, p_currency text, p_limit_micros bigint, p_suspended boolean, p_uid text, p_generation bigint
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_key text := p_namespace || '/' || p_kind || '/' || p_name || '/' || p_window;
     v accounts%ROWTYPE;
 BEGIN
     PERFORM ledger_assert_epoch(p_epoch);
-    INSERT INTO accounts (key, namespace, kind, name, time_window, currency, limit_micros, suspended,
-                          limit_uid, limit_generation, limit_epoch)
-    VALUES (v_key, p_namespace, p_kind, p_name, p_window, p_currency, p_limit_micros, p_suspended,
-            p_uid, p_generation, p_epoch)
-    ON CONFLICT (key) DO NOTHING;
-    SELECT * INTO v FROM accounts WHERE key = v_key FOR UPDATE;
-    IF v.currency <> p_currency THEN
+    -- One object has one currency in all its windows, past ones included.
+    IF EXISTS (SELECT 1 FROM accounts WHERE namespace = p_namespace AND kind = p_kind AND name = p_name
+               AND currency <> p_currency) THEN
         RETURN 'CurrencyMismatch';
     END IF;
+    INSERT INTO accounts (key, namespace, kind, name, time_window, window_start, window_end, currency, limit_micros,
+                          suspended, limit_uid, limit_generation, limit_epoch)
+    VALUES (v_key, p_namespace, p_kind, p_name, p_window, p_start, p_end, p_currency, p_limit_micros,
+            p_suspended, p_uid, p_generation, p_epoch)
+    ON CONFLICT (key) DO NOTHING;
+    SELECT * INTO v FROM accounts WHERE key = v_key FOR UPDATE;
     IF v.limit_uid = p_uid AND v.limit_generation > p_generation THEN
         RETURN 'Stale';
     END IF;
@@ -79,6 +81,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION window_is_open(v accounts) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT COALESCE(v.window_start <= clock_timestamp(), true) AND COALESCE(clock_timestamp() < v.window_end, true);
+$$;
+
 -- Finds why accounts cannot take an amount: the first hard reason, else the largest shortfall. NULL = they can.
 CREATE FUNCTION ledger_refusal(p_keys text[], p_currency text, p_amount bigint) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -100,6 +106,8 @@ BEGIN
             RETURN jsonb_build_object('result', 'CurrencyMismatch', 'account', v_key);
         ELSIF v.suspended THEN
             RETURN jsonb_build_object('result', 'Suspended', 'account', v_key);
+        ELSIF NOT window_is_open(v) THEN
+            RETURN jsonb_build_object('result', 'WindowClosed', 'account', v_key);
         END IF;
         IF v.limit_micros IS NULL OR v.spent_micros + v.held_micros + p_amount <= v.limit_micros THEN
             CONTINUE;
@@ -300,6 +308,8 @@ BEGIN
             RETURN 'BudgetNotFound';
         ELSIF v_account.suspended THEN
             RETURN 'Suspended';
+        ELSIF NOT window_is_open(v_account) THEN
+            RETURN 'WindowClosed';
         END IF;
         v_held := v_held + 1;
     END LOOP;

@@ -72,9 +72,12 @@ CREATE TABLE accounts (
     id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     key text NOT NULL UNIQUE,
     namespace text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('Budget', 'Campaign')),
+    kind text NOT NULL CHECK (kind IN ('Budget', 'Campaign', 'Installation')),
     name text NOT NULL,
     time_window text NOT NULL,
+    -- [start, end) of a daily or monthly window, written once; NULL for the total.
+    window_start timestamptz,
+    window_end timestamptz,
     currency text NOT NULL,
     limit_micros bigint CHECK (limit_micros >= 0),
     held_micros bigint NOT NULL DEFAULT 0 CHECK (held_micros >= 0),

@@ -31,6 +31,7 @@ _FUNCTIONS = [
     "ledger_hold",
     "ledger_hold_one",
     "ledger_refusal",
+    "window_is_open",
     "gate_refusal",
     "ledger_close_account",
     "ledger_set_limit",

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.pricing import CostLine
+from callfleet_core.windows import TOTAL, Window
 
 GRANT_EXPIRES_AFTER_S = 120
 _STALE_EPOCH_SQLSTATE = "CF001"
@@ -40,6 +41,7 @@ class HoldResult(StrEnum):
     NO_CONSENT = "NoConsent"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"
+    WINDOW_CLOSED = "WindowClosed"
 
 
 class LimitResult(StrEnum):
@@ -96,6 +98,8 @@ class Balance:
     kind: str
     name: str
     time_window: str
+    window_start: datetime | None
+    window_end: datetime | None
     currency: str
     limit_micros: int | None
     held_micros: int
@@ -142,6 +146,7 @@ class Attempt:
     lookups_empty: int
     last_lookup_at: datetime | None
     disposition: str | None
+    uncovered: bool
 
 
 @dataclass(frozen=True)
@@ -152,12 +157,19 @@ class Numbers:
     from_: str
 
 
-def account_key(namespace: str, kind: str, name: str, window: str = "total") -> str:
+def account_key(namespace: str, kind: str, name: str, window: Window = TOTAL) -> str:
     """An account's identity: not a UID, so that delete and re-apply keeps what was spent."""
-    return f"{namespace}/{kind}/{name}/{window}"
+    return f"{namespace}/{kind}/{name}/{window.key}"
 
 
-_ATTEMPT_COLUMNS = ", ".join(f"a.{name}" for name in Attempt.__dataclass_fields__ if name != "disposition")
+_ATTEMPT_COLUMNS = ", ".join(
+    f"a.{name}" for name in Attempt.__dataclass_fields__ if name not in {"disposition", "uncovered"}
+)
+# An account that holds for the attempt was closed, or its window has ended.
+_UNCOVERED = (
+    "EXISTS (SELECT 1 FROM holds h JOIN accounts k ON k.id = h.account_id"
+    " WHERE h.attempt_id = a.id AND (k.closed OR NOT window_is_open(k)))"
+)
 _BALANCE_COLUMNS = ", ".join(Balance.__dataclass_fields__)
 
 
@@ -184,7 +196,7 @@ class Ledger:
         namespace: str,
         kind: str,
         name: str,
-        window: str,
+        window: Window,
         currency: str,
         limit_micros: int | None,
         suspended: bool,
@@ -193,13 +205,15 @@ class Ledger:
     ) -> LimitResult:
         """Puts an object's limit in force, unless a newer one is."""
         answer = await self._write(
-            "ledger_set_limit(:epoch, :namespace, :kind, :name, :window, :currency, CAST(:limit AS bigint),"
-            " :suspended, :uid, :generation)",
+            "ledger_set_limit(:epoch, :namespace, :kind, :name, :window, :start, :end, :currency,"
+            " CAST(:limit AS bigint), :suspended, :uid, :generation)",
             epoch=self._epoch,
             namespace=namespace,
             kind=kind,
             name=name,
-            window=window,
+            window=window.key,
+            start=window.start,
+            end=window.end,
             currency=currency,
             limit=limit_micros,
             suspended=suspended,
@@ -322,7 +336,8 @@ class Ledger:
 
     async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
         query = (
-            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"  # noqa: S608  # names of our own
+            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered"  # noqa: S608  # names of our own
+            " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
             f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
         )
         async with self._engine.connect() as connection:

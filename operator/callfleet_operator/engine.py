@@ -20,7 +20,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import admission, attempts, budget, campaign, pool, session
+from callfleet_operator.reconcile import admission, attempts, budget, campaign, installation, pool, session
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -75,7 +75,7 @@ class Engine:
         _log.info("leading", epoch=await context.ledger.take_epoch())
         await self._audit(context)
         await self._revoke_unbound(context)
-        for key in (Key("Attempts"), Key("Admission")):
+        for key in (Key("Installation"), Key("Attempts"), Key("Admission")):
             queue.add(key)
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
@@ -157,6 +157,9 @@ class Engine:
             case "Admission":
                 context.queue.add_after(key, admission.EVERY_S)
                 await admission.reconcile(context)
+            case "Installation":
+                await installation.reconcile(context)
+                context.queue.add_after(key, installation.EVERY_S)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

@@ -102,12 +102,6 @@ class Session:
         """True once the session is over for good."""
         return self.state in TERMINAL_STATES
 
-    @property
-    def retry_at(self) -> datetime | None:
-        """When it may be tried again, or None for now."""
-        value = self.status.get("retryAt")
-        return parse_time(value) if value else None
-
 
 @dataclass(frozen=True)
 class Pod:

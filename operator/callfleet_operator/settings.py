@@ -5,7 +5,9 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from callfleet_core.money import MONEY_PATTERN
 from callfleet_core.settings import CarrierSettings, DatabaseSettings, LogSettings
+from callfleet_core.windows import time_zone
 
 
 class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
@@ -33,6 +35,14 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     callfleet_dial_allowlist: str = Field(
         default="", description="Numbers in E.164, separated by commas, that a real carrier may dial."
     )
+    daily_budget_limit: str = Field(
+        default="50.00", pattern=MONEY_PATTERN, description="For all calls that no Budget covers together, a day."
+    )
+    monthly_budget_limit: str = Field(
+        default="1000.00", pattern=MONEY_PATTERN, description="For all calls that no Budget covers together, a month."
+    )
+    callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
+    callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."
@@ -42,6 +52,12 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     @classmethod
     def _empty_is_none(cls, value: str | None) -> str | None:
         return value or None
+
+    @field_validator("callfleet_time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, value: str) -> str:
+        time_zone(value)
+        return value
 
     @property
     def allowlist(self) -> list[str]:

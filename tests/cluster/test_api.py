@@ -97,7 +97,7 @@ def test_a_suspended_campaign_says_so_and_calls_nobody(world: World) -> None:
 
 
 def test_a_session_that_no_budget_covers_waits(world: World) -> None:
-    world.apply(world.campaign([PHONE]))
+    world.apply(world.campaign([PHONE]))  # it names a Budget
     world.until(lambda: world.states() == ["BudgetNotFound"], "the missing budget to be named", 30)
     world.apply(world.budget("0.01"))
     world.until(lambda: world.states() == ["BudgetExhausted"], "the found budget to be too small", 30)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn, register_carrier
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.windows import TOTAL, Window
 
 KEY = b"a key of at least thirty-two bytes!!"
 ACCOUNT_SID = "AC" + "0" * 32
@@ -78,14 +79,16 @@ class Books:
         assert answer.result is HoldResult.HELD, answer
         return answer.attempt_id
 
-    async def limit(self, micros: int, *, uid: str = "budget-1", generation: int = 1, **changes: Any) -> LimitResult:
-        """Sets the budget's limit."""
+    async def limit(
+        self, micros: int, *, uid: str = "budget-1", generation: int = 1, window: Window = TOTAL, **changes: Any
+    ) -> LimitResult:
+        """Sets the budget's limit in a window."""
         values: dict[str, Any] = {"currency": "USD", "suspended": False, **changes}
         return await self.ledger.set_limit(
             namespace=NAMESPACE,
             kind="Budget",
             name=BUDGET,
-            window="total",
+            window=window,
             limit_micros=micros,
             uid=uid,
             generation=generation,
@@ -140,7 +143,7 @@ async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int
         namespace=NAMESPACE,
         kind="Campaign",
         name=CAMPAIGN,
-        window="total",
+        window=TOTAL,
         currency="USD",
         limit_micros=None,
         suspended=False,

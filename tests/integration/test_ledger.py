@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, PO
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.pricing import load_prices
+from callfleet_core.windows import TOTAL, Window, WindowKind
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ async def test_a_batch_holds_each_item_whole_or_not_at_all(books: Books) -> None
 
 async def test_two_accounts_both_cover_or_neither_is_touched(books: Books) -> None:
     await books.ledger.set_limit(
-        namespace=NAMESPACE, kind="Campaign", name=CAMPAIGN, window="total", currency="USD",
+        namespace=NAMESPACE, kind="Campaign", name=CAMPAIGN, window=TOTAL, currency="USD",
         limit_micros=10, suspended=False, uid="campaign-1", generation=2,
     )  # fmt: skip
     assert (await books.hold()).result is HoldResult.BUDGET_EXHAUSTED
@@ -241,3 +243,56 @@ async def test_a_finished_contact_is_never_held_for_again(books: Books) -> None:
     assert (await books.hold()).result is HoldResult.CLOSED
     # A new run calls afresh.
     assert (await books.hold(run_id="2")).result is HoldResult.HELD
+
+
+def _window(name: str, begins: timedelta, ends: timedelta) -> Window:
+    now = datetime.now(UTC)
+    return Window(WindowKind.DAILY, f"daily/{name}", now + begins, now + ends)
+
+
+TODAY = _window("today", timedelta(hours=-1), timedelta(hours=1))
+
+
+async def test_a_daily_limit_counts_beside_the_total(books: Books) -> None:
+    await books.limit(40_000, window=TODAY)
+    accounts = (account_key(NAMESPACE, "Budget", BUDGET), account_key(NAMESPACE, "Budget", BUDGET, TODAY))
+    await books.held(0, accounts=accounts)
+    answer = await books.hold(1, accounts=accounts)
+    assert (answer.result, answer.account) == (HoldResult.BUDGET_HELD, accounts[1])
+    assert await books.budget() == (HOLD_MICROS, 0)
+
+
+@pytest.mark.parametrize(("begins", "ends"), [(-48, -24), (24, 48)])
+async def test_no_money_is_held_in_a_window_that_is_not_now(books: Books, begins: int, ends: int) -> None:
+    other = _window("other", timedelta(hours=begins), timedelta(hours=ends))
+    await books.limit(1_000_000, window=other)
+    answer = await books.hold(accounts=(account_key(NAMESPACE, "Budget", BUDGET, other),))
+    assert answer.result is HoldResult.WINDOW_CLOSED
+
+
+async def test_a_grant_whose_window_closed_is_refused_and_a_dialed_calls_cost_stays_there(books: Books) -> None:
+    await books.limit(1_000_000, window=TODAY)
+    key = account_key(NAMESPACE, "Budget", BUDGET, TODAY)
+    dialed, late = await books.held(0, accounts=(key,)), await books.held(1, accounts=(key,))
+    await books.dialed(dialed)
+    await books.sql("UPDATE accounts SET window_end = now() WHERE key = :key", key=key)
+    assert [item.uncovered for item in await books.ledger.unsettled_attempts()] == [True, True]
+    assert (await books.dialing.begin_dial(late, POD, uuid4())).reason == "WindowClosed"
+    await books.ended(dialed)
+    await books.ledger.settle(dialed, load_prices().connectivity(70))
+    balance = await books.ledger.balance(key)
+    assert balance is not None
+    assert (balance.held_micros, balance.spent_micros) == (0, 36_000)
+
+
+async def test_a_windows_bounds_never_move(books: Books) -> None:
+    await books.limit(1_000_000, window=TODAY)
+    moved = Window(TODAY.kind, TODAY.key, TODAY.start, datetime.now(UTC) + timedelta(days=9))
+    await books.limit(2_000_000, window=moved, generation=2)
+    balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, TODAY))
+    assert balance is not None
+    assert (balance.window_end, balance.limit_micros) == (TODAY.end, 2_000_000)
+
+
+async def test_one_budget_has_one_currency_in_all_its_windows(books: Books) -> None:
+    assert await books.limit(1, uid="budget-2", currency="EUR", window=TODAY) is LimitResult.CURRENCY_MISMATCH

@@ -7,14 +7,26 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from callfleet_core.api.common import Condition, Currency, Money, TimeZone, conditions_field, list_map, rule, rules
+from callfleet_core.api.common import (
+    NOT_ABOVE,
+    Condition,
+    Currency,
+    Money,
+    TimeZone,
+    conditions_field,
+    list_map,
+    rule,
+    rules,
+)
 from callfleet_core.script import ApiModel
 
 
 class BudgetLimits(ApiModel):
-    """The limits, by window."""
+    """The limits, by window; at least one. Raising admits more calls, lowering is always allowed."""
 
-    total: Money = Field(description="For ever. Raising admits more calls; lowering is always allowed.")
+    daily: Money | None = Field(default=None, description="From midnight to midnight in the budget's time zone.")
+    monthly: Money | None = Field(default=None, description="By calendar month in the budget's time zone.")
+    total: Money | None = Field(default=None, description="For ever.")
 
 
 class BudgetSpec(ApiModel):
@@ -32,7 +44,9 @@ class BudgetSpec(ApiModel):
 class BudgetWindow(ApiModel):
     """One window's balance."""
 
-    kind: Literal["Total"]
+    kind: Literal["Daily", "Monthly", "Total"]
+    start: datetime | None = None
+    end: datetime | None = None
     limit: Money
     held: Money
     spent: str
@@ -49,6 +63,13 @@ class BudgetStatus(ApiModel):
 
 
 SPEC_RULES: dict[str, Any] = rules(
+    rule(
+        "has(self.limits.daily) || has(self.limits.monthly) || has(self.limits.total)",
+        "limits must hold at least one of daily, monthly and total",
+    ),
+    rule(NOT_ABOVE % ("daily", "monthly", "daily", "monthly"), "limits.daily must not be above limits.monthly"),
+    rule(NOT_ABOVE % ("daily", "total", "daily", "total"), "limits.daily must not be above limits.total"),
+    rule(NOT_ABOVE % ("monthly", "total", "monthly", "total"), "limits.monthly must not be above limits.total"),
     rule("self.currency == oldSelf.currency", "currency cannot be changed: make a new Budget instead"),
     rule("self.timeZone == oldSelf.timeZone", "timeZone cannot be changed: a change would open a second today"),
     rule("self.scope == oldSelf.scope", "scope cannot be changed: make a new Budget instead"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from callfleet_core.api.common import (
+    NOT_ABOVE,
     Condition,
     Currency,
     Message,
@@ -62,6 +64,8 @@ class CampaignLimits(ApiModel):
     """The campaign's own limits, beside those of the Budgets that cover it."""
 
     per_call: Money | None = Field(default=None, description="The most that one call's worst case may cost.")
+    daily: Money | None = Field(default=None, description="The most a day, in the campaign's time zone.")
+    monthly: Money | None = Field(default=None, description="The most a calendar month, in the campaign's time zone.")
     total: Money | None = Field(default=None, description="The most that the whole campaign may cost.")
 
 
@@ -166,7 +170,9 @@ class CampaignSpec(ApiModel):
         default="1", alias="runID", description="A new value calls everybody afresh; otherwise nobody twice."
     )
     currency: Currency = Field(default="USD", description="Of all limits here; cannot be changed.")
-    time_zone: TimeZone = Field(default="UTC", description="In which dates are understood; cannot be changed.")
+    time_zone: TimeZone = Field(
+        default="UTC", description="Of daily and monthly limits, and of dates that people say; cannot be changed."
+    )
     contacts: Contacts
     suspend: bool = Field(default=False, description="Admits no new calls; live ones finish.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
@@ -258,10 +264,12 @@ class CampaignStatus(ApiModel):
 _UNCHANGED = "self.%s == oldSelf.%s"
 
 SPEC_RULES: dict[str, Any] = rules(
-    rule(
-        "!has(self.limits.perCall) || !has(self.limits.total)"
-        " || quantity(self.limits.perCall).compareTo(quantity(self.limits.total)) <= 0",
-        "limits.perCall must not be above limits.total: lower it, or raise the total",
+    *(
+        rule(
+            NOT_ABOVE % (low, high, low, high),
+            f"limits.{low} must not be above limits.{high}: lower it, or raise limits.{high}",
+        )
+        for low, high in combinations(("perCall", "daily", "monthly", "total"), 2)
     ),
     rule(_UNCHANGED % ("currency", "currency"), "currency cannot be changed: make a new Campaign instead"),
     rule(_UNCHANGED % ("timeZone", "timeZone"), "timeZone cannot be changed: make a new Campaign instead"),

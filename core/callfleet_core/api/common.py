@@ -18,6 +18,12 @@ TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_+\-0-9/]+$", max_
 Message = Annotated[str, StringConstraints(max_length=1024)]
 
 
+# CEL: a limit is absent, or not above a larger window's. Filled with the smaller and the larger name, twice.
+NOT_ABOVE = (
+    "!has(self.limits.%s) || !has(self.limits.%s) || quantity(self.limits.%s).compareTo(quantity(self.limits.%s)) <= 0"
+)
+
+
 class Condition(ApiModel):
     """One aspect of an object's state, as in every Kubernetes API."""
 

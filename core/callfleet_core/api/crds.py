@@ -97,8 +97,10 @@ KINDS = (
         (
             _READY,
             Column("Currency", ".spec.currency"),
+            Column("Daily-Left", '.status.windows[?(@.kind=="Daily")].left'),
+            Column("Monthly-Left", '.status.windows[?(@.kind=="Monthly")].left'),
             Column("Total-Left", '.status.windows[?(@.kind=="Total")].left'),
-            Column("Held", '.status.windows[?(@.kind=="Total")].held'),
+            Column("Held", ".status.windows[0].held"),
             Column("Exhausted", '.status.conditions[?(@.type=="Exhausted")].status'),
             _AGE,
         ),

@@ -128,6 +128,8 @@ class Account(Base):
     kind: Mapped[str]
     name: Mapped[str]
     time_window: Mapped[str]
+    window_start: Mapped[datetime | None]
+    window_end: Mapped[datetime | None]
     currency: Mapped[str]
     limit_micros: Mapped[int | None] = mapped_column(BigInteger)
     held_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")

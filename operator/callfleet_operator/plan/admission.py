@@ -20,6 +20,7 @@ class AccountView:
     spent_micros: int
     usable: bool = True
     suspended: bool = False
+    window_end: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,12 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
 
 
 def _money_wait(session: PendingSession, books: _Books) -> Wait | None:
-    """The strongest reason why an account cannot take the hold: spent out before merely held."""
+    """The strongest reason why an account cannot take the hold: spent out before merely held.
+
+    A window that is spent out is tried again when it ends; with several, when the last of them does.
+    """
     exhausted, held = 0, 0
+    ends: list[datetime | None] = []
     for key in session.accounts:
         account = books.accounts.get(key)
         if account is None or not account.usable:
@@ -162,8 +167,11 @@ def _money_wait(session: PendingSession, books: _Books) -> Wait | None:
         spent_out = account.spent_micros + session.hold_micros - account.limit_micros
         exhausted = max(exhausted, spent_out)
         held = max(held, spent_out + account.held_micros + books.planned_micros[key])
+        if spent_out > 0:
+            ends.append(account.window_end)
     if exhausted > 0:
-        return Wait(session, Reason.BUDGET_EXHAUSTED, exhausted)
+        known = [end for end in ends if end is not None]
+        return Wait(session, Reason.BUDGET_EXHAUSTED, exhausted, max(known) if len(known) == len(ends) else None)
     if held > 0:
         return Wait(session, Reason.BUDGET_HELD, held)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.contacts import RunContact
-from callfleet_core.ledger import Balance, LimitResult
+from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_operator.objects import Campaign, Pod, Session, format_time
 from callfleet_operator.plan.session import condition
@@ -28,7 +28,7 @@ class CampaignView:
     pods: Sequence[Pod]
     busy_pods: frozenset[str]
     balance: Balance | None
-    limit: LimitResult
+    stalled: tuple[str, str] | None
 
 
 def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
@@ -104,18 +104,17 @@ def _conditions(
     existing = view.campaign.status.get("conditions") or []
     total = len(view.contacts)
     reasons = {entry["reason"] for entry in waiting}
-    stalled = view.limit is LimitResult.CURRENCY_MISMATCH
+    stalled, mismatch = view.stalled or ("Served", "")
     exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
     problem = next((pod.problem for pod in view.pods if pod.problem), "")
-    mismatch = "the ledger keeps this campaign in another currency: use another name" if stalled else ""
 
     def holds(kind: str, value: bool, yes: str, no: str, message: str = "") -> dict[str, Any]:
         return condition(existing, kind, value, yes if value else no, message, now, view.campaign.meta.generation)
 
     return [
-        holds("Ready", not stalled, "Served", "CurrencyMismatch", mismatch),
+        holds("Ready", view.stalled is None, "Served", stalled, mismatch),
         holds("Reconciling", False, "Reconciling", "Reconciled"),
-        holds("Stalled", stalled, "CurrencyMismatch", "Served", mismatch),
+        holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
         holds("ContactsLoaded", True, "Loaded", "Loading", f"{total} contacts"),
         holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),

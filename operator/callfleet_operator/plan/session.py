@@ -122,8 +122,8 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
     settled = attempt.state == "settled"
     retry_at = retry_time(attempt, attempts)
     if settled and retry_at is not None:
-        if status.get("state") == SessionState.PENDING.value and (status.get("retryAt") or retry_at <= now):
-            return status  # scheduled already; why it waits besides is the admission's to say
+        if (status.get("state") or SessionState.PENDING) == SessionState.PENDING:
+            return status  # pending already: why, and until when, is the admission's to say
         return pending_status(status, Reason.RETRY_SCHEDULED, now, retry_at=retry_at)
     if not settled and attempt.end_status != "unresolved":
         return status  # the operator settles it first

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import structlog
 
 from callfleet_core.api.callsession import Reason, SessionState
-from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult, account_key
+from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
+from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError
 from callfleet_operator.manifests import pool_name
@@ -27,7 +30,9 @@ from callfleet_operator.plan.admission import (
     Wait,
     plan_admissions,
 )
-from callfleet_operator.plan.session import admitted_status, pending_status
+from callfleet_operator.plan.limits import account_keys
+from callfleet_operator.plan.session import admitted_status, pending_status, retry_time
+from callfleet_operator.reconcile import installation
 
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
@@ -76,7 +81,13 @@ async def take_snapshot(
         sessions[key] = session
         pending.append(_pending(context, session, campaign))
     without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
-    pending = [_with_consent(item, UUID(sessions[item.key].spec.contact_id) not in without) for item in pending]
+    retries = await _retry_times(context, sessions)
+    pending = [
+        replace(
+            item, has_consent=UUID(sessions[item.key].spec.contact_id) not in without, retry_at=retries.get(item.key)
+        )
+        for item in pending
+    ]
     live = Counter((item.namespace, item.campaign) for item in attempts if item.state in _LIVE)
     campaigns = {
         (item.meta.namespace, item.meta.name): CampaignView(
@@ -94,31 +105,32 @@ async def take_snapshot(
             balance.spent_micros,
             usable=not balance.closed,
             suspended=balance.suspended,
+            window_end=balance.window_end,
         )
         for balance in await context.ledger.balances()
     }
     return Snapshot(pending, campaigns, accounts, free_slots(context, attempts)), sessions
 
 
-def _with_consent(item: PendingSession, has_consent: bool) -> PendingSession:
-    return item if item.has_consent == has_consent else PendingSession(**{**item.__dict__, "has_consent": has_consent})
+async def _retry_times(
+    context: Context, sessions: Mapping[tuple[str, str], Session]
+) -> dict[tuple[str, str], datetime]:
+    """When sessions whose last attempt was busy or unanswered may be tried again: the attempts' rows say so."""
+    times: dict[tuple[str, str], datetime] = {}
+    for namespace in {key[0] for key in sessions}:
+        names = [name for space, name in sessions if space == namespace]
+        for name, attempt in (await context.ledger.latest_attempts(namespace, names)).items():
+            campaign = context.store.campaign(namespace, attempt.campaign)
+            due = retry_time(attempt, campaign.spec.attempts) if campaign else None
+            if due is not None:
+                times[(namespace, name)] = due
+    return times
 
 
 def _pending(context: Context, session: Session, campaign: Campaign) -> PendingSession:
     namespace = session.meta.namespace
-    found = [ref.name for ref in campaign.spec.budget_refs if context.store.budget(namespace, ref.name)]
-    covering = sorted(
-        {
-            *found,
-            *(
-                budget.meta.name
-                for budget in context.store.budgets()
-                if budget.meta.namespace == namespace and budget.spec.scope == "Namespace"
-            ),
-        }
-    )
-    annotations = session.meta.annotations
-    position = annotations.get("callfleet.dev/position", "0")
+    accounts, found = covering_accounts(context, campaign)
+    position = session.meta.annotations.get("callfleet.dev/position", "0")
     return PendingSession(
         key=(namespace, session.meta.name),
         campaign=(namespace, campaign.meta.name),
@@ -129,15 +141,39 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         currency=session.spec.currency,
         hold_micros=context.prices.worst_case_micros(session.spec.max_duration_seconds),
         ceiling_micros=parse_micros(session.spec.max_cost) if session.spec.max_cost else None,
-        accounts=(
-            account_key(namespace, "Campaign", campaign.meta.name),
-            *(account_key(namespace, "Budget", name) for name in covering),
-        ),
-        # Fails closed: a reference that does not exist, and no cover at all, both wait.
-        budgets_found=len(found) == len(campaign.spec.budget_refs) and bool(covering),
+        accounts=accounts,
+        budgets_found=found,
         has_consent=True,
-        retry_at=session.retry_at,
     )
+
+
+def covering_accounts(context: Context, campaign: Campaign) -> tuple[tuple[str, ...], bool]:
+    """The keys of every account that must cover a call of the campaign now, and whether all that it names are there.
+
+    Its own, those of the Budgets that it references and of those that cover the namespace; where there is no Budget,
+    the installation's. A Budget that is missing, or whose time zone is unknown, covers nothing: the call waits.
+    """
+    meta, spec, now = campaign.meta, campaign.spec, context.now()
+    keys = list(
+        account_keys(meta.namespace, "Campaign", meta.name, spec.limits, spec.time_zone, now, always_total=True)
+    )
+    names = {ref.name for ref in spec.budget_refs}
+    names |= {
+        item.meta.name
+        for item in context.store.budgets()
+        if item.meta.namespace == meta.namespace and item.spec.scope == "Namespace"
+    }
+    if not names:
+        return (*keys, *installation.keys(context)), True
+    for name in sorted(names):
+        budget = context.store.budget(meta.namespace, name)
+        if budget is None:
+            return tuple(keys), False
+        try:
+            keys += account_keys(meta.namespace, "Budget", name, budget.spec.limits, budget.spec.time_zone, now)
+        except TimeZoneError:
+            return tuple(keys), False
+    return tuple(keys), True
 
 
 def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
@@ -169,6 +205,9 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
         session = sessions[admit.session.key]
         if answer.result is HoldResult.HELD:
             await _bind(context, admit, request, session)
+        elif answer.result is HoldResult.WINDOW_CLOSED:
+            # The day ended between plan and hold: the next cycle takes the new window's account.
+            context.queue.add_after(Key("Admission"), 1.0)
         elif answer.result is HoldResult.CLOSED:
             # Called already: the session's status follows from its last attempt.
             context.queue.add(Key("CallSession", *admit.session.key))
@@ -240,7 +279,7 @@ def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
 
 async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     now = context.now()
-    retry_at = wait.retry_at or (session.retry_at if session.retry_at and session.retry_at > now else None)
+    retry_at = wait.retry_at
     status = session.status
     shortfall = None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
     if (

@@ -69,6 +69,8 @@ def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None
     """Why a grant must be taken back, or None."""
     if now >= attempt.expires_at:
         return "Expired"
+    if attempt.uncovered:
+        return "BudgetGone"
     campaign = context.store.campaign(attempt.namespace, attempt.campaign)
     if campaign is None or campaign.meta.deleted:
         return "CampaignGone"

@@ -1,40 +1,76 @@
-"""A Budget: its limit into the ledger, its balances into its status."""
+"""A Budget: its limits into the ledger, window by window, and its balances into its status."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callfleet_core.ledger import Balance, LimitResult, account_key
-from callfleet_core.money import format_micros, parse_micros
+from callfleet_core.money import format_micros
+from callfleet_core.windows import TimeZoneError, Window
 from callfleet_operator.context import Context
-from callfleet_operator.objects import Budget, Key, format_time
+from callfleet_operator.objects import Budget, Key, Meta, format_time
+from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition
 
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
+CURRENCY_MESSAGE = (
+    "the ledger keeps this name in another currency: a currency cannot be changed, not even by deleting the object; "
+    "use another name"
+)
 
 
 async def reconcile(context: Context, key: Key) -> None:
-    """Puts the limit in force, then shows what the ledger has."""
+    """Puts the limits in force, then shows what the ledger has."""
     budget = context.store.budget(key.namespace, key.name)
     if budget is None:
         return
-    result = await context.ledger.set_limit(
-        namespace=key.namespace,
-        kind="Budget",
-        name=key.name,
-        window="total",
-        currency=budget.spec.currency,
-        limit_micros=parse_micros(budget.spec.limits.total),
+    try:
+        limits = limits_now(budget.spec.limits, budget.spec.time_zone, context.now())
+    except TimeZoneError as error:
+        await _write(context, budget, _stalled(budget, "InvalidTimeZone", str(error), context))
+        return
+    result = await put_in_force(
+        context,
+        "Budget",
+        budget.meta,
+        limits,
+        budget.spec.currency,
         suspended=budget.spec.suspend or budget.meta.deleted,
-        uid=budget.meta.uid,
-        generation=budget.meta.generation,
     )
-    balance = await context.ledger.balance(account_key(key.namespace, "Budget", key.name))
-    status = plan_status(budget, result, balance, context)
-    if status is not None:
-        await context.kube.write_status("Budget", budget.meta, status)
+    if result is LimitResult.CURRENCY_MISMATCH:
+        await _write(context, budget, _stalled(budget, "CurrencyMismatch", CURRENCY_MESSAGE, context))
+        return
+    balances = [
+        await context.ledger.balance(account_key(key.namespace, "Budget", key.name, window)) for window in limits
+    ]
+    known = [(window, balance) for window, balance in zip(limits, balances, strict=True) if balance is not None]
+    await _write(context, budget, plan_status(budget, known, context))
     context.queue.add(Key("Admission"))
+
+
+async def put_in_force(
+    context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
+) -> LimitResult:
+    """Sets an object's limit in each of its windows; the worst answer counts."""
+    worst = LimitResult.APPLIED
+    for window, limit_micros in limits.items():
+        result = await context.ledger.set_limit(
+            namespace=meta.namespace,
+            kind=kind,
+            name=meta.name,
+            window=window,
+            currency=currency,
+            limit_micros=limit_micros,
+            suspended=suspended,
+            uid=meta.uid,
+            generation=meta.generation,
+        )
+        if result is LimitResult.CURRENCY_MISMATCH:
+            return result
+        worst = result if result is not LimitResult.APPLIED else worst
+    return worst
 
 
 async def close(context: Context, namespace: str, name: str, uid: str) -> None:
@@ -43,45 +79,55 @@ async def close(context: Context, namespace: str, name: str, uid: str) -> None:
     context.queue.add(Key("Attempts"))
 
 
-def plan_status(
-    budget: Budget, result: LimitResult, balance: Balance | None, context: Context
-) -> dict[str, Any] | None:
-    """The status to write, or None when nothing but time has passed."""
+async def _write(context: Context, budget: Budget, wanted: dict[str, Any]) -> None:
+    """Writes the status unless nothing but time has passed."""
+    if any(budget.status.get(name) != value for name, value in wanted.items()):
+        await context.kube.write_status("Budget", budget.meta, {**wanted, "asOf": format_time(context.now())})
+
+
+def _stalled(budget: Budget, reason: str, message: str, context: Context) -> dict[str, Any]:
+    existing, generation = budget.status.get("conditions") or [], budget.meta.generation
+    return {
+        "observedGeneration": generation,
+        "windows": [],
+        "conditions": [
+            condition(existing, kind, kind == "Stalled", reason, message, context.now(), generation)
+            for kind in ("Ready", "Stalled")
+        ],
+    }
+
+
+def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], context: Context) -> dict[str, Any]:
+    """The status of a budget whose limits are in force."""
     now, existing, generation = context.now(), budget.status.get("conditions") or [], budget.meta.generation
 
     def holds(kind: str, value: bool, reason: str, message: str) -> dict[str, Any]:
         return condition(existing, kind, value, reason, message, now, generation)
 
-    if result is LimitResult.CURRENCY_MISMATCH or balance is None:
-        message = (
-            "the ledger keeps this budget in another currency: a budget's currency cannot be changed, "
-            "not even by deleting it; use another name"
-        )
-        conditions = [
-            holds("Ready", False, "CurrencyMismatch", message),
-            holds("Stalled", True, "CurrencyMismatch", message),
-        ]
-        wanted: dict[str, Any] = {"observedGeneration": generation, "windows": [], "conditions": conditions}
-    else:
-        left = (balance.limit_micros or 0) - balance.held_micros - balance.spent_micros
-        spent_out = balance.spent_micros >= (balance.limit_micros or 0)
-        window = {
-            "kind": "Total",
-            "limit": format_micros(balance.limit_micros or 0),
-            "held": format_micros(balance.held_micros),
-            "spent": format_micros(balance.spent_micros),
-            "left": format_micros(left),
-        }
-        wanted = {
-            "observedGeneration": generation,
-            "windows": [window],
-            "conditions": [
-                holds("Ready", True, "InForce", "the limit is in force"),
-                holds("Stalled", False, "InForce", ""),
-                holds("Exhausted", spent_out, "SpentOut" if spent_out else "MoneyLeft", f"{format_micros(left)} left"),
-                holds("Overrun", balance.overrun, "AboveHold" if balance.overrun else "WithinHolds", ""),
-            ],
-        }
-    if all(budget.status.get(name) == value for name, value in wanted.items()):
-        return None
-    return {**wanted, "asOf": format_time(now)}
+    spent_out = [window for window, balance in balances if balance.spent_micros >= (balance.limit_micros or 0)]
+    overrun = any(balance.overrun for _, balance in balances)
+    exhausted = ", ".join(window.kind.value for window in spent_out)
+    return {
+        "observedGeneration": generation,
+        "windows": [_window(window, balance) for window, balance in balances],
+        "conditions": [
+            holds("Ready", True, "InForce", "the limits are in force"),
+            holds("Stalled", False, "InForce", ""),
+            holds("Exhausted", bool(spent_out), "SpentOut" if spent_out else "MoneyLeft", exhausted),
+            holds("Overrun", overrun, "AboveHold" if overrun else "WithinHolds", ""),
+        ],
+    }
+
+
+def _window(window: Window, balance: Balance) -> dict[str, Any]:
+    limit = balance.limit_micros or 0
+    entry = {
+        "kind": window.kind.value,
+        "limit": format_micros(limit),
+        "held": format_micros(balance.held_micros),
+        "spent": format_micros(balance.spent_micros),
+        "left": format_micros(limit - balance.held_micros - balance.spent_micros),
+    }
+    if window.start is not None and window.end is not None:
+        entry |= {"start": format_time(window.start), "end": format_time(window.end)}
+    return entry

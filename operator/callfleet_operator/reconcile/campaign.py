@@ -12,10 +12,13 @@ from callfleet_core.contacts import ConsentIn, ContactIn, RunContact
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.phone import normalise
+from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Campaign, Key
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.limits import limits_now
+from callfleet_operator.reconcile import budget
 
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
@@ -39,10 +42,13 @@ async def reconcile(context: Context, key: Key) -> None:
     )
     if campaign.meta.deleted:
         return
-    limit = await _set_limit(context, campaign)
+    try:
+        limit: LimitResult | str = await _set_limits(context, campaign)
+    except TimeZoneError as error:
+        limit = str(error)
     await _load_contacts(context, campaign)
     contacts = await context.contacts.run(key.namespace, key.name, campaign.spec.run_id)
-    if limit is not LimitResult.CURRENCY_MISMATCH:
+    if limit in {LimitResult.APPLIED, LimitResult.STALE}:
         await _create_due(context, campaign, contacts)
     await _drop_older_runs(context, campaign)
     await _write_status(context, campaign, contacts, limit)
@@ -58,18 +64,12 @@ async def close(context: Context, namespace: str, name: str, uid: str, generatio
     context.queue.add(Key("Attempts"))
 
 
-async def _set_limit(context: Context, campaign: Campaign) -> LimitResult:
-    total = campaign.spec.limits.total
-    return await context.ledger.set_limit(
-        namespace=campaign.meta.namespace,
-        kind="Campaign",
-        name=campaign.meta.name,
-        window="total",
-        currency=campaign.spec.currency,
-        limit_micros=parse_micros(total) if total else None,
-        suspended=False,
-        uid=campaign.meta.uid,
-        generation=campaign.meta.generation,
+async def _set_limits(context: Context, campaign: Campaign) -> LimitResult:
+    """The campaign's own limits, and an account without one that only counts where there is no total."""
+    limits: dict[Window, int | None] = dict(limits_now(campaign.spec.limits, campaign.spec.time_zone, context.now()))
+    limits.setdefault(TOTAL, None)
+    return await budget.put_in_force(
+        context, "Campaign", campaign.meta, limits, campaign.spec.currency, suspended=False
     )
 
 
@@ -106,8 +106,15 @@ async def _drop_older_runs(context: Context, campaign: Campaign) -> None:
             await context.kube.delete_session(session.meta)
 
 
+def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
+    """Why the campaign cannot be served, as reason and message, or None."""
+    if limit is LimitResult.CURRENCY_MISMATCH:
+        return "CurrencyMismatch", budget.CURRENCY_MESSAGE
+    return None if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
+
+
 async def _write_status(
-    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult
+    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult | str
 ) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
     pool = manifests.pool_name(campaign.spec.worker, context.pool_defaults)
@@ -119,7 +126,7 @@ async def _write_status(
         pods=context.store.pods(namespace, pool),
         busy_pods=frozenset(live),
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
-        limit=limit,
+        stalled=_stalled(limit),
     )
     status = plan_campaign_status(view, context.now())
     if status is None:

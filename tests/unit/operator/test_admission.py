@@ -90,6 +90,25 @@ def test_a_slot_is_given_once() -> None:
     assert reasons(decisions) == ["admit", "NoCapacity"]
 
 
+def test_a_spent_out_window_is_tried_again_when_it_ends() -> None:
+    day, month = NOW + timedelta(hours=5), NOW + timedelta(days=9)
+    accounts = {
+        "day": AccountView("USD", HOLD, 0, HOLD, window_end=day),
+        "month": AccountView("USD", HOLD, 0, HOLD, window_end=month),
+        "total": AccountView("USD", 10 * HOLD, 0, HOLD),
+    }
+
+    def decide(*keys: str) -> Wait:
+        (decision,) = plan_admissions(replace(snapshot(session(0, accounts=keys)), accounts=accounts), NOW)
+        assert isinstance(decision, Wait)
+        return decision
+
+    assert decide("day", "total").retry_at == day
+    assert decide("day", "month").retry_at == month
+    accounts["total"] = AccountView("USD", HOLD, 0, HOLD)
+    assert decide("day", "total").retry_at is None  # a total never comes back by itself
+
+
 def test_hard_reasons_come_before_money() -> None:
     cases = {
         "NoConsent": session(0, has_consent=False),

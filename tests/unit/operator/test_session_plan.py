@@ -22,7 +22,8 @@ ATTEMPT = Attempt(
     session_name="spring-1-x", session_uid="u", account_sid="AC", currency="USD", hold_micros=36_000, time_limit_s=120,
     ring_timeout_s=20, max_queue_s=30, granted_pod_uid="pod", granted_at=NOW, expires_at=NOW, begun_at=None,
     placed_at=None, answered_at=None, ended_at=None, cancel_requested_at=None, call_sid=None, reason=None,
-    end_status=None, duration_s=None, actual_micros=None, lookups_empty=0, last_lookup_at=None, disposition=None,
+    end_status=None, duration_s=None, actual_micros=None, lookups_empty=0, last_lookup_at=None,
+    disposition=None, uncovered=False,
 )  # fmt: skip
 ADMITTED = admitted_status({}, {"id": str(ID), "number": 1, "held": "0.036"}, "pool-0", str(ID), NOW)
 
@@ -116,6 +117,12 @@ def test_the_last_attempt_is_not_tried_again() -> None:
     status = plan_session(ADMITTED, settled("busy", number=3), THRICE, NOW)
     assert status is not None
     assert status["state"] == "Completed"
+
+
+def test_why_a_pending_session_waits_is_left_to_the_admission() -> None:
+    suspended = pending_status({}, Reason.SUSPENDED, NOW)
+    assert plan_session(suspended, settled("busy"), THRICE, NOW) is None
+    assert plan_session({}, settled("busy"), THRICE, NOW) is None
 
 
 def test_a_recreated_session_shows_how_its_call_ended() -> None:

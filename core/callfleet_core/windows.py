@@ -1,0 +1,64 @@
+"""Budget windows: days and months of a budget's own time zone, as instants that never move.
+
+A window's end is the next one's start by construction, whatever the clocks do in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from callfleet_core.errors import CallFleetError
+
+
+class TimeZoneError(CallFleetError, ValueError):
+    """A time zone that the IANA database does not have."""
+
+
+class WindowKind(StrEnum):
+    """How long a limit lasts."""
+
+    DAILY = "Daily"
+    MONTHLY = "Monthly"
+    TOTAL = "Total"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time with a limit of its own: [start, end) in UTC, both None for Total."""
+
+    kind: WindowKind
+    key: str
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+TOTAL = Window(WindowKind.TOTAL, "total")
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """The zone of an IANA name. Raises TimeZoneError saying what to write."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise TimeZoneError(f"there is no time zone {name!r}: write an IANA name such as America/New_York") from error
+
+
+def window_at(kind: WindowKind, zone: ZoneInfo, now: datetime) -> Window:
+    """The window of that kind which holds `now`."""
+    today = now.astimezone(zone).date()
+    if kind is WindowKind.DAILY:
+        return Window(
+            kind, f"daily/{today.isoformat()}", _midnight(today, zone), _midnight(today + timedelta(days=1), zone)
+        )
+    if kind is WindowKind.MONTHLY:
+        first = today.replace(day=1)
+        following = (first + timedelta(days=32)).replace(day=1)
+        return Window(kind, f"monthly/{first:%Y-%m}", _midnight(first, zone), _midnight(following, zone))
+    return TOTAL
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

@@ -7,7 +7,7 @@ caller looks again instead of forcing its view.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -92,6 +92,16 @@ class Kube:
         body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid}, "status": dict(status)}
         try:
             return await self._write("PATCH", f"{_path(kind, meta)}/status", body, content_type=_MERGE_PATCH)
+        except ApiException as error:
+            if error.status in {404, 409}:
+                raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error
+            raise
+
+    async def set_finalizers(self, kind: str, meta: Meta, finalizers: Sequence[str]) -> None:
+        """Replaces an object's finalizers, if it is still as it was seen. Raises ConflictError otherwise."""
+        body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid, "finalizers": list(finalizers)}}
+        try:
+            await self._write("PATCH", _path(kind, meta), body, content_type=_MERGE_PATCH)
         except ApiException as error:
             if error.status in {404, 409}:
                 raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error

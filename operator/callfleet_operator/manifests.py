@@ -11,7 +11,7 @@ from callfleet_core.api import API_VERSION
 from callfleet_core.api.campaign import CampaignSpec, Worker
 from callfleet_core.contacts import RunContact
 from callfleet_core.money import format_micros
-from callfleet_operator.objects import CAMPAIGN_LABEL, POOL_LABEL, Campaign
+from callfleet_operator.objects import CAMPAIGN_LABEL, POOL_LABEL, SETTLE_FINALIZER, Campaign
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "callfleet", "app.kubernetes.io/part-of": "callfleet"}
 SERVICE_ACCOUNT = "callfleet-worker"
@@ -63,6 +63,7 @@ def session(campaign: Campaign, contact: RunContact, ceiling_micros: int | None)
             "namespace": campaign.meta.namespace,
             "labels": {CAMPAIGN_LABEL: campaign.meta.name, **MANAGED_BY},
             "annotations": {"callfleet.dev/position": str(contact.position)},
+            "finalizers": [SETTLE_FINALIZER],
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

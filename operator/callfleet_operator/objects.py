@@ -11,6 +11,8 @@ from callfleet_core.api.callsession import TERMINAL_STATES, CallSessionSpec, Ses
 from callfleet_core.api.campaign import CampaignSpec
 
 POOL_LABEL = "callfleet.dev/pool"
+SETTLE_FINALIZER = "callfleet.dev/settle"
+DRAIN_FINALIZER = "callfleet.dev/drain"
 CAMPAIGN_LABEL = "callfleet.dev/campaign"
 
 
@@ -34,6 +36,7 @@ class Meta:
     created: datetime
     deleted: bool
     annotations: dict[str, str]
+    finalizers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Meta:
@@ -48,6 +51,7 @@ class Meta:
             created=parse_time(meta["creationTimestamp"]),
             deleted="deletionTimestamp" in meta,
             annotations=meta.get("annotations") or {},
+            finalizers=tuple(meta.get("finalizers") or ()),
         )
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from callfleet_core.api.common import Condition, Currency, Money, ObjectName, RunId, conditions_field, rule, rules
 from callfleet_core.script import ApiModel
@@ -62,6 +63,7 @@ class CallSessionSpec(ApiModel):
     currency: Currency = "USD"
     max_cost: Money | None = Field(default=None, description="A worst case above this waits with PerCallLimit.")
     max_duration_seconds: int = Field(default=300, ge=10, le=3600)
+    cancel: bool = Field(default=False, description="True ends the call, or keeps it from being made; for good.")
 
 
 class AttemptStatus(ApiModel):
@@ -97,5 +99,13 @@ class CallSessionStatus(ApiModel):
 
 
 SPEC_RULES: dict[str, Any] = rules(
-    rule("self == oldSelf", "a CallSession's spec cannot be changed: delete it and make another")
+    *(
+        rule(
+            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            f"{name} cannot be changed, only cancel can: delete the CallSession and make another",
+        )
+        for name in (field.alias or to_camel(key) for key, field in CallSessionSpec.model_fields.items())
+        if name != "cancel"
+    ),
+    rule("!oldSelf.cancel || self.cancel", "a canceled call stays canceled: make another CallSession instead"),
 )

@@ -175,6 +175,12 @@ class CampaignSpec(ApiModel):
     )
     contacts: Contacts
     suspend: bool = Field(default=False, description="Admits no new calls; live ones finish.")
+    deletion_policy: Literal["Drain", "HangUp"] = Field(
+        default="Drain", description="What a deleted Campaign does with its live calls: lets them end, or ends them."
+    )
+    ttl_seconds_after_finished: int = Field(
+        default=86400, ge=0, le=31536000, description="Finished CallSessions are deleted after so long; records stay."
+    )
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
     limits: CampaignLimits = Field(default_factory=CampaignLimits)
     budget_refs: list[BudgetRef] = Field(

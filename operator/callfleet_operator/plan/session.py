@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.ledger import Attempt
 from callfleet_core.money import format_micros
@@ -45,13 +45,24 @@ def condition(
 
 
 def plan_session(
-    status: Status, attempt: Attempt | None, attempts: Attempts, now: datetime, generation: int = 1
+    status: Status,
+    attempt: Attempt | None,
+    attempts: Attempts,
+    now: datetime,
+    generation: int = 1,
+    *,
+    cancel: bool = False,
 ) -> Status | None:
     """The status that the session's latest attempt asks for, or None when it is right already.
 
     `attempt` is the newest one that was not revoked. While a worker has the call it writes the states itself.
+    With `cancel` the session is Canceled, but only once nothing of it is open any more.
     """
     state = SessionState(status.get("state") or SessionState.PENDING)
+    if state in TERMINAL_STATES and attempt is None:
+        return None
+    if cancel and (attempt is None or retry_time(attempt, attempts) is not None):
+        return None if state is SessionState.CANCELED else _canceled_status(status, now, generation)
     if attempt is None:
         if state is SessionState.PENDING:
             return None
@@ -156,9 +167,29 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
     }
 
 
+def _canceled_status(status: Status, now: datetime, generation: int) -> Status:
+    """A session that is canceled before anybody was called, or between two attempts."""
+    existing = status.get("conditions") or []
+    return {
+        **pending_status(status, None, now),
+        "state": SessionState.CANCELED.value,
+        "result": {"disposition": "canceled", "durationSeconds": None, "cost": None, "settled": True},
+        "conditions": [
+            condition(existing, "Admitted", False, "Canceled", "", now, generation),
+            condition(existing, "Settled", True, "Settled", "", now, generation),
+            condition(existing, "Finished", True, SessionState.CANCELED.value, "canceled", now, generation),
+        ],
+    }
+
+
 def retry_time(attempt: Attempt, attempts: Attempts) -> datetime | None:
     """When the same person may be tried again, or None when this attempt was the last."""
-    if attempt.end_status not in _RETRYABLE or attempt.number >= attempts.max or attempt.ended_at is None:
+    if (
+        attempt.state != "settled"
+        or attempt.end_status not in _RETRYABLE
+        or attempt.number >= attempts.max
+        or attempt.ended_at is None
+    ):
         return None
     minutes = {
         "busy": attempts.retry_after_minutes.busy,
@@ -168,6 +199,8 @@ def retry_time(attempt: Attempt, attempts: Attempts) -> datetime | None:
 
 
 def _final_state(attempt: Attempt) -> tuple[SessionState, Reason | None]:
+    if attempt.cancel_requested_at is not None and attempt.end_status != "unresolved":
+        return SessionState.CANCELED, None
     match attempt.end_status:
         case "completed" | "busy" | "no-answer":
             return SessionState.COMPLETED, None

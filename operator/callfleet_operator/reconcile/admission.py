@@ -74,7 +74,8 @@ async def take_snapshot(
     for session in context.store.sessions():
         key = (session.meta.namespace, session.meta.name)
         campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
-        if session.state is not SessionState.PENDING or session.meta.deleted or key in open_by_session:
+        done = session.meta.deleted or session.spec.cancel
+        if session.state is not SessionState.PENDING or done or key in open_by_session:
             continue
         if campaign is None or campaign.meta.deleted:
             continue

@@ -22,6 +22,7 @@ EVERY_S = 1.0
 UNBOUND_AFTER = timedelta(seconds=15)
 POLL_EVERY = timedelta(seconds=10)
 EVIDENCE_MARGIN = timedelta(seconds=10)
+CANCEL_PATIENCE = timedelta(seconds=5)
 LOOKUP_AFTER = timedelta(seconds=30)
 SECOND_LOOKUP_AFTER = timedelta(minutes=10)
 UNRESOLVED_FOR = timedelta(hours=24)
@@ -98,7 +99,9 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         overdue = attempt.answered_at + timedelta(seconds=attempt.time_limit_s)
     else:
         overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
-    if now < overdue + EVIDENCE_MARGIN or _asked_lately(attempt, now):
+    # A canceled call was ended at the carrier: its callback may be missing, too.
+    canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
+    if (now < overdue + EVIDENCE_MARGIN and not canceled) or _asked_lately(attempt, now):
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
     call = await context.carrier.fetch(attempt.call_sid)

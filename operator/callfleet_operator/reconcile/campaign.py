@@ -15,13 +15,15 @@ from callfleet_core.phone import normalise
 from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
-from callfleet_operator.objects import Campaign, Key
+from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.reconcile import budget
+from callfleet_operator.reconcile.session import end_attempt
 
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
+DRAIN_EVERY_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +43,11 @@ async def reconcile(context: Context, key: Key) -> None:
         closed=campaign.meta.deleted,
     )
     if campaign.meta.deleted:
+        await _drain(context, campaign)
         return
+    if DRAIN_FINALIZER not in campaign.meta.finalizers:
+        await context.kube.set_finalizers("Campaign", campaign.meta, [*campaign.meta.finalizers, DRAIN_FINALIZER])
+        return  # the watch brings it back with its new version
     try:
         limit: LimitResult | str = await _set_limits(context, campaign)
     except TimeZoneError as error:
@@ -62,6 +68,26 @@ async def close(context: Context, namespace: str, name: str, uid: str, generatio
     )
     context.loaded_contacts.pop(uid, None)
     context.queue.add(Key("Attempts"))
+
+
+async def _drain(context: Context, campaign: Campaign) -> None:
+    """A deleted Campaign goes once none of its calls is open and all are settled; HangUp ends the live ones now."""
+    meta = campaign.meta
+    attempts = [
+        item
+        for item in await context.ledger.unsettled_attempts()
+        if (item.namespace, item.campaign) == (meta.namespace, meta.name)
+    ]
+    for attempt in attempts:
+        if attempt.state == "granted" or (campaign.spec.deletion_policy == "HangUp" and attempt.state != "ended"):
+            await end_attempt(context, attempt)
+    # An unknown dial keeps its hold for a day; the ledger settles it without the object.
+    if any(attempt.end_status != "unresolved" for attempt in attempts):
+        context.queue.add_after(Key("Campaign", meta.namespace, meta.name), DRAIN_EVERY_S)
+        return
+    kept = [name for name in meta.finalizers if name != DRAIN_FINALIZER]
+    if len(kept) < len(meta.finalizers):
+        await context.kube.set_finalizers("Campaign", meta, kept)
 
 
 async def _set_limits(context: Context, campaign: Campaign) -> LimitResult:

@@ -1,38 +1,75 @@
-"""A CallSession: what its attempt's row says, written into its status."""
+"""A CallSession: what its attempt's row says, written into its status; its cancellation, its end, its deletion."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from callfleet_core.api.callsession import TERMINAL_STATES, SessionState
 from callfleet_core.api.campaign import Attempts
+from callfleet_core.ledger import Attempt
 from callfleet_core.money import parse_micros
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import record_finished
-from callfleet_operator.objects import Key, Session
-from callfleet_operator.plan.session import plan_session
+from callfleet_operator.objects import SETTLE_FINALIZER, Campaign, Key, Session, parse_time
+from callfleet_operator.plan.session import Status, plan_session
 
 # The worker may store what was said a moment after the carrier's last word: the disposition is looked at again.
 LOOK_AGAIN_S = 5.0
+_OPEN = {"granted", "dialing", "placed"}
+# What is open is looked at again this soon while it is being ended.
+ENDING_EVERY_S = 2.0
 
 
 async def reconcile(context: Context, key: Key) -> None:
-    """Repairs or finishes the session's status."""
+    """Repairs or finishes the session's status, ends what is canceled, lets go of what is deleted."""
     session = context.store.session(key.namespace, key.name)
     if session is None:
         return
-    attempt = (await context.ledger.latest_attempts(key.namespace, [key.name])).get(key.name)
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
+    attempt = (await context.ledger.latest_attempts(key.namespace, [key.name])).get(key.name)
+    cancel = is_canceled(session, campaign)
+    if attempt is not None and attempt.state in _OPEN and cancel:
+        await end_attempt(context, attempt)
+        context.queue.add_after(key, ENDING_EVERY_S)
+        attempt = (await context.ledger.latest_attempts(key.namespace, [key.name])).get(key.name)
     attempts = campaign.spec.attempts if campaign else Attempts()
-    status = plan_session(session.status, attempt, attempts, context.now(), session.meta.generation)
-    if status is None:
+    status = plan_session(session.status, attempt, attempts, context.now(), session.meta.generation, cancel=cancel)
+    if status is not None:
+        await _write(context, session, status)
+    elif session.meta.deleted:
+        await _let_go(context, session, attempt)
+    elif session.is_terminal and campaign is not None:
+        await _expire(context, session, campaign)
+
+
+def is_canceled(session: Session, campaign: Campaign | None) -> bool:
+    """Canceled by its spec, or deleted: by hand, or with a Campaign that hangs up. A draining one lets it end."""
+    if session.spec.cancel:
+        return True
+    if not session.meta.deleted:
+        return False
+    return campaign is None or not campaign.meta.deleted or campaign.spec.deletion_policy == "HangUp"
+
+
+async def end_attempt(context: Context, attempt: Attempt) -> None:
+    """Ends an open attempt: mirrored first, so that begin_dial and TwiML refuse; then revoked, or hung up."""
+    await context.ledger.request_cancel(attempt.id)
+    if await context.ledger.revoke(attempt.id, "Canceled") == "revoked" or attempt.call_sid is None:
         return
+    await context.carrier.end(attempt.call_sid)
+    context.queue.add(Key("Attempts"))
+
+
+async def _write(context: Context, session: Session, status: Status) -> None:
     state = SessionState(status["state"])
+    namespace, campaign = session.meta.namespace, session.spec.campaign
     if state in TERMINAL_STATES:
         # PostgreSQL first: whatever happens to the object, this contact is done in this run.
         await context.contacts.finish(
-            namespace=key.namespace,
-            campaign=session.spec.campaign,
+            namespace=namespace,
+            campaign=campaign,
             run_id=session.spec.run_id,
             contact=UUID(session.spec.contact_id),
             state=state.value,
@@ -40,17 +77,44 @@ async def reconcile(context: Context, key: Key) -> None:
         )
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
-    if state in TERMINAL_STATES and not session.is_terminal:
-        await _tell_end(context, session, state, status)
-        context.queue.add_after(key, LOOK_AGAIN_S)
-    context.queue.add(Key("Campaign", key.namespace, session.spec.campaign))
+    if state in TERMINAL_STATES:
+        if not session.is_terminal:
+            await _tell_end(context, session, state, status)
+        context.queue.add_after(Key("CallSession", namespace, session.meta.name), LOOK_AGAIN_S)
+    context.queue.add(Key("Campaign", namespace, campaign))
     context.queue.add(Key("Admission"))
 
 
-async def _tell_end(context: Context, session: Session, state: SessionState, status: dict[str, object]) -> None:
-    result = status["result"]
-    assert isinstance(result, dict)  # noqa: S101  # plan_session writes it with every final state
+async def _tell_end(context: Context, session: Session, state: SessionState, status: Status) -> None:
+    result: dict[str, Any] = status["result"]
     cost, seconds = result["cost"], result["durationSeconds"]
     record_finished(state.value, seconds, None if cost is None else parse_micros(cost))
     detail = f"{result['disposition']}, {seconds or 0} s, cost {cost or 'not settled'}"
     await context.tell("CallSession", session.meta, state.value, detail, warning=state is SessionState.FAILED)
+
+
+async def _let_go(context: Context, session: Session, attempt: Attempt | None) -> None:
+    """Removes our finalizer from a deleted session once nothing of it is open; its money is the ledger's to settle."""
+    if attempt is not None and attempt.state in _OPEN:
+        context.queue.add_after(Key("CallSession", session.meta.namespace, session.meta.name), ENDING_EVERY_S)
+        return
+    kept = [name for name in session.meta.finalizers if name != SETTLE_FINALIZER]
+    if len(kept) < len(session.meta.finalizers):
+        await context.kube.set_finalizers("CallSession", session.meta, kept)
+
+
+async def _expire(context: Context, session: Session, campaign: Campaign) -> None:
+    """Deletes a finished session after its Campaign's TTL; what happened stays in PostgreSQL."""
+    if not (session.status.get("result") or {}).get("settled"):
+        return
+    due = _finished_at(session) + timedelta(seconds=campaign.spec.ttl_seconds_after_finished)
+    left_s = (due - context.now()).total_seconds()
+    if left_s > 0:
+        context.queue.add_after(Key("CallSession", session.meta.namespace, session.meta.name), left_s)
+    else:
+        await context.kube.delete_session(session.meta)
+
+
+def _finished_at(session: Session) -> datetime:
+    finished = next((item for item in session.status.get("conditions") or [] if item["type"] == "Finished"), None)
+    return parse_time(finished["lastTransitionTime"]) if finished else session.meta.created

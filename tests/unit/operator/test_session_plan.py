@@ -135,3 +135,37 @@ def test_conditions_keep_their_time_while_nothing_changes() -> None:
     first = pending_status({}, Reason.NO_CAPACITY, NOW)
     second = pending_status(first, Reason.BUDGET_EXHAUSTED, NOW + timedelta(minutes=5), shortfall_micros=1)
     assert second["conditions"][0]["lastTransitionTime"] == first["conditions"][0]["lastTransitionTime"]
+
+
+def test_a_canceled_session_that_was_never_called_is_canceled_at_once() -> None:
+    status = plan_session({}, None, ONCE, NOW, cancel=True)
+    assert status is not None
+    assert (status["state"], status["result"]["disposition"]) == ("Canceled", "canceled")
+    assert plan_session(status, None, ONCE, NOW, cancel=True) is None
+
+
+@pytest.mark.parametrize("state", ["granted", "dialing", "placed", "ended"])
+def test_a_canceled_session_is_canceled_only_after_its_attempt_is_over(state: str) -> None:
+    attempt = replace(ATTEMPT, state=state, cancel_requested_at=NOW, begun_at=NOW, end_status="canceled")
+    status = plan_session(ADMITTED, attempt, ONCE, NOW, cancel=True)
+    assert status is None or status["state"] not in {"Canceled"}
+
+
+@pytest.mark.parametrize("end_status", ["canceled", "completed"])
+def test_a_call_that_was_ended_by_us_is_canceled(end_status: str) -> None:
+    attempt = settled(end_status, cancel_requested_at=NOW)
+    status = plan_session(ADMITTED, attempt, ONCE, NOW, cancel=True)
+    assert status is not None
+    assert status["state"] == "Canceled"
+
+
+def test_a_canceled_session_is_not_tried_again() -> None:
+    status = plan_session(ADMITTED, settled("busy"), THRICE, NOW, cancel=True)
+    assert status is not None
+    assert status["state"] == "Canceled"
+
+
+def test_an_ended_session_stays_ended_when_it_is_canceled_late() -> None:
+    done = plan_session(ADMITTED, settled("completed"), ONCE, NOW)
+    assert done is not None
+    assert plan_session(done, settled("completed"), ONCE, NOW, cancel=True) is None

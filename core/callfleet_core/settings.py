@@ -47,6 +47,9 @@ class CarrierSettings(BaseSettings):
         description="The carrier's REST API. Always explicit, so that no test or demo can leave the simulator.",
     )
     callfleet_carrier_calls_per_second: float = Field(default=1.0, gt=0, le=100)
+    callfleet_carrier_max_concurrent: int = Field(
+        default=10, ge=1, le=100_000, description="Calls at once; an individual's account has 10."
+    )
 
     @field_validator("callfleet_public_url", "callfleet_carrier_api_base_url")
     @classmethod

@@ -7,6 +7,7 @@ caller looks again instead of forcing its view.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -122,6 +123,20 @@ class Kube:
     async def delete_pod(self, meta: Meta) -> None:
         """Deletes a worker pod, if it is still the one that was seen."""
         await self._delete(f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}", {"uid": meta.uid})
+
+    async def read_key(self, kind: str, namespace: str, name: str, key: str) -> str | None:
+        """A key's text in a ConfigMap or Secret, or None where there is none."""
+        plural = {"ConfigMap": "configmaps", "Secret": "secrets"}[kind]
+        try:
+            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        value = (found.get("data") or {}).get(key)
+        if value is None or kind == "ConfigMap":
+            return value
+        return base64.b64decode(value).decode("utf-8", errors="replace")
 
     async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
         """Creates a ConfigMap unless it exists; answers its UID."""

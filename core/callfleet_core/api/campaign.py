@@ -49,10 +49,22 @@ class InlineContact(ApiModel):
     consent: ConsentSpec | None = None
 
 
-class Contacts(ApiModel):
-    """Where the contacts come from."""
+class KeyRef(ApiModel):
+    """A key of a ConfigMap or Secret in the campaign's namespace."""
 
-    inline: list[InlineContact] = Field(
+    name: ObjectName
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+        default="contacts.csv", description="Holds CSV: phone, name, consent_kind, consent_source, consent_time."
+    )
+
+
+class Contacts(ApiModel):
+    """Where the contacts come from: exactly one source."""
+
+    config_map_ref: KeyRef | None = Field(default=None, description="A CSV file in a ConfigMap.")
+    secret_ref: KeyRef | None = Field(default=None, description="A CSV file in a Secret: the better place for people.")
+    inline: list[InlineContact] | None = Field(
+        default=None,
         min_length=1,
         max_length=100,
         json_schema_extra=list_map("phone"),
@@ -282,6 +294,11 @@ SPEC_RULES: dict[str, Any] = rules(
     rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
         "contacts cannot be changed within a run: give a new runID to call another list",
+    ),
+    rule(
+        "[has(self.contacts.inline), has(self.contacts.configMapRef), has(self.contacts.secretRef)]"
+        ".filter(given, given).size() == 1",
+        "contacts must have exactly one source: inline, configMapRef or secretRef",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

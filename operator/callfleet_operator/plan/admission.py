@@ -68,6 +68,8 @@ class Snapshot:
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
     slots: Sequence[Slot]
+    # Calls that the carrier account takes beside those that are open; all campaigns share it.
+    carrier_room: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     money = _money_wait(session, books)
     if money is not None and money.reason is not Reason.BUDGET_HELD:
         return money
-    if campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
+    full = sum(books.admitted.values()) >= snapshot.carrier_room
+    if full or campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
         return Wait(session, Reason.PACING)
     if money is not None:
         return money

@@ -29,6 +29,7 @@ class CampaignView:
     busy_pods: frozenset[str]
     balance: Balance | None
     stalled: tuple[str, str] | None
+    contacts_problem: str | None
 
 
 def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
@@ -44,7 +45,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": _summary(waiting, done, len(view.contacts), spec.currency),
+        "summary": view.contacts_problem or _summary(waiting, done, len(view.contacts), spec.currency),
         "progress": f"{done}/{len(view.contacts)}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
@@ -104,6 +105,7 @@ def _conditions(
     existing = view.campaign.status.get("conditions") or []
     total = len(view.contacts)
     reasons = {entry["reason"] for entry in waiting}
+    unloaded = view.contacts_problem
     stalled, mismatch = view.stalled or ("Served", "")
     exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
     problem = next((pod.problem for pod in view.pods if pod.problem), "")
@@ -115,7 +117,7 @@ def _conditions(
         holds("Ready", view.stalled is None, "Served", stalled, mismatch),
         holds("Reconciling", False, "Reconciling", "Reconciled"),
         holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
-        holds("ContactsLoaded", True, "Loaded", "Loading", f"{total} contacts"),
+        holds("ContactsLoaded", unloaded is None, "Loaded", "InvalidContacts", unloaded or f"{total} contacts"),
         holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),

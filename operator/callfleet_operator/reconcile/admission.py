@@ -110,7 +110,8 @@ async def take_snapshot(
         )
         for balance in await context.ledger.balances()
     }
-    return Snapshot(pending, campaigns, accounts, free_slots(context, attempts)), sessions
+    room = max(0, context.settings.callfleet_carrier_max_concurrent - sum(live.values()))
+    return Snapshot(pending, campaigns, accounts, free_slots(context, attempts), room), sessions
 
 
 async def _retry_times(

@@ -8,6 +8,7 @@ import structlog
 
 from callfleet_core.api.callsession import SessionState
 from callfleet_core.api.campaign import InlineContact
+from callfleet_core.contactlist import ContactListError, parse_contacts
 from callfleet_core.contacts import ConsentIn, ContactIn, RunContact
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
@@ -24,6 +25,8 @@ from callfleet_operator.reconcile.session import end_attempt
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
 DRAIN_EVERY_S = 2.0
+# A list that is missing or wrong is looked at again: ConfigMaps and Secrets are not watched.
+CONTACTS_EVERY_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -52,12 +55,17 @@ async def reconcile(context: Context, key: Key) -> None:
         limit: LimitResult | str = await _set_limits(context, campaign)
     except TimeZoneError as error:
         limit = str(error)
-    await _load_contacts(context, campaign)
+    try:
+        await _load_contacts(context, campaign)
+        problem = None
+    except ContactListError as error:
+        problem = str(error)
+        context.queue.add_after(key, CONTACTS_EVERY_S)
     contacts = await context.contacts.run(key.namespace, key.name, campaign.spec.run_id)
     if limit in {LimitResult.APPLIED, LimitResult.STALE}:
         await _create_due(context, campaign, contacts)
     await _drop_older_runs(context, campaign)
-    await _write_status(context, campaign, contacts, limit)
+    await _write_status(context, campaign, contacts, limit, problem)
     context.queue.add(Key("Admission"))
 
 
@@ -100,12 +108,25 @@ async def _set_limits(context: Context, campaign: Campaign) -> LimitResult:
 
 
 async def _load_contacts(context: Context, campaign: Campaign) -> None:
-    """Stores the inline contacts once a generation."""
+    """Stores the contacts once a generation, whole or not at all. Raises ContactListError."""
     if context.loaded_contacts.get(campaign.meta.uid) == campaign.meta.generation:
         return
-    contacts = [_contact(item) for item in campaign.spec.contacts.inline]
+    contacts = await _contacts(context, campaign)
     await context.contacts.load(campaign.meta.namespace, campaign.meta.name, campaign.spec.run_id, contacts)
     context.loaded_contacts[campaign.meta.uid] = campaign.meta.generation
+
+
+async def _contacts(context: Context, campaign: Campaign) -> list[ContactIn]:
+    source, namespace = campaign.spec.contacts, campaign.meta.namespace
+    if source.inline is not None:
+        return [_contact(item) for item in source.inline]
+    ref, kind = (source.secret_ref, "Secret") if source.secret_ref else (source.config_map_ref, "ConfigMap")
+    if ref is None:
+        raise ContactListError("the campaign names no source of contacts")  # the API server refuses such a one
+    text = await context.kube.read_key(kind, namespace, ref.name, ref.key)
+    if text is None:
+        raise ContactListError(f"{kind} {ref.name} with the key {ref.key} is not there: create it in this namespace")
+    return parse_contacts(text)
 
 
 def _contact(item: InlineContact) -> ContactIn:
@@ -140,7 +161,7 @@ def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
 
 
 async def _write_status(
-    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult | str
+    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult | str, problem: str | None
 ) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
     pool = manifests.pool_name(campaign.spec.worker, context.pool_defaults)
@@ -153,6 +174,7 @@ async def _write_status(
         busy_pods=frozenset(live),
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
         stalled=_stalled(limit),
+        contacts_problem=problem,
     )
     status = plan_campaign_status(view, context.now())
     if status is None:

@@ -81,6 +81,12 @@ def test_one_at_a_time() -> None:
     assert reasons(plan_admissions(snapshot(session(0), concurrent=1, open_attempts=1), NOW)) == ["Pacing"]
 
 
+def test_the_carriers_own_limit_is_shared_by_all_campaigns() -> None:
+    sessions = [session(index, f"c{index}") for index in range(3)]
+    decisions = plan_admissions(replace(snapshot(*sessions), carrier_room=2), NOW)
+    assert reasons(decisions) == ["admit", "admit", "Pacing"]
+
+
 def test_no_slot_no_admission() -> None:
     assert reasons(plan_admissions(snapshot(session(0), slots=0), NOW)) == ["NoCapacity"]
 

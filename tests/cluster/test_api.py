@@ -40,6 +40,38 @@ BAD_CAMPAIGNS: dict[str, tuple[dict[str, Any], str]] = {
         "Duplicate value",
     ),
     "nobody to call": ({"contacts": {"inline": []}}, "at least 1 items"),
+    "a day above the month": ({"limits": {"daily": "50.00", "monthly": "10.00"}}, "must not be above limits.monthly"),
+    "a call above the day": ({"limits": {"perCall": "5.00", "daily": "1.00"}}, "must not be above limits.daily"),
+    "a month above the total": ({"limits": {"monthly": "9.00", "total": "1.00"}}, "must not be above limits.total"),
+    "two sources of contacts": (
+        {"contacts": {"inline": [{"phone": PHONE}], "secretRef": {"name": "people"}}},
+        "exactly one source",
+    ),
+    "no source of contacts": ({"contacts": {}}, "exactly one source"),
+    "a secret's key with a slash": ({"contacts": {"secretRef": {"name": "people", "key": "a/b"}}}, "secretRef.key"),
+    "a currency in small letters": ({"currency": "usd"}, "spec.currency"),
+    "a currency's name": ({"currency": "Dollars"}, "spec.currency"),
+    "a priority without bound": ({"priority": 1001}, "less than or equal to 1000"),
+    "an unknown deletion policy": ({"deletionPolicy": "Explode"}, "Unsupported value"),
+    "a negative time to live": ({"ttlSecondsAfterFinished": -1}, "greater than or equal to 0"),
+    "no look-ahead": ({"lookAhead": 0}, "greater than or equal to 1"),
+    "no attempts": ({"attempts": {"max": 0}}, "greater than or equal to 1"),
+    "more attempts than decent": ({"attempts": {"max": 11}}, "less than or equal to 10"),
+    "a retry at once": ({"attempts": {"retryAfterMinutes": {"busy": 0}}}, "greater than or equal to 1"),
+    "ringing for ever": ({"call": {"from": [PHONE], "ringTimeoutSeconds": 600}}, "less than or equal to 120"),
+    "queueing for ever": ({"call": {"from": [PHONE], "maxQueueSeconds": 3600}}, "less than or equal to 300"),
+    "a budget named twice": ({"budgetRefs": [{"name": "a"}, {"name": "a"}]}, "Duplicate value"),
+    "a budget's name in capitals": ({"budgetRefs": [{"name": "US"}]}, "budgetRefs[0].name"),
+    "more GPUs than a node has": (
+        {"worker": {"resources": {"limits": {"nvidia.com/gpu": 9}}}},
+        "less than or equal to 8",
+    ),
+    "memory in words": ({"worker": {"resources": {"limits": {"memory": "much"}}}}, "resources.limits.memory"),
+    "an effect that taints do not have": ({"worker": {"tolerations": [{"effect": "Maybe"}]}}, "Unsupported value"),
+    "a consent without its time": (
+        {"contacts": {"inline": [{"phone": PHONE, "consent": {"kind": "written", "source": "form"}}]}},
+        "consent.time: Required value",
+    ),
 }
 
 
@@ -61,6 +93,102 @@ def test_questions_that_cannot_be_asked_are_refused(world: World) -> None:
         with pytest.raises(InstallError) as raised:
             world.apply(body)
         assert message in str(raised.value)
+
+
+BAD_BUDGETS: dict[str, tuple[dict[str, Any], str]] = {
+    "no limit": ({"limits": {}}, "at least one of daily, monthly and total"),
+    "a day above the month": ({"limits": {"daily": "2.00", "monthly": "1.00"}}, "must not be above limits.monthly"),
+    "a month above the total": ({"limits": {"monthly": "2.00", "total": "1.00"}}, "must not be above limits.total"),
+    "a scope that does not exist": ({"limits": {"total": "1"}, "scope": "Cluster"}, "Unsupported value"),
+    "money as a number": ({"limits": {"total": 5}}, "must be of type string"),
+}
+
+
+@pytest.mark.parametrize(("spec", "message"), BAD_BUDGETS.values(), ids=BAD_BUDGETS.keys())
+def test_a_bad_budget_is_refused_with_what_to_change(world: World, spec: dict[str, Any], message: str) -> None:
+    body = world.budget("1.00")
+    body["spec"] = spec
+    with pytest.raises(InstallError) as raised:
+        world.apply(body)
+    assert message in str(raised.value)
+
+
+def test_a_sessions_spec_cannot_be_changed_but_canceled(world: World) -> None:
+    world.apply(_campaign(world), world.budget("1.00"))
+    world.until(lambda: world.states() == ["Suspended"], "a session", 30)
+    for patch, message in (
+        ({"priority": 5}, "priority cannot be changed"),
+        ({"contactID": "0192f0c4-0000-7000-8000-000000000000"}, "contactID cannot be changed"),
+    ):
+        with pytest.raises(InstallError) as raised:
+            world.patch_session(0, {"spec": patch})
+        assert message in str(raised.value)
+    world.patch_session(0, {"spec": {"cancel": True}})
+    with pytest.raises(InstallError, match="stays canceled"):
+        world.patch_session(0, {"spec": {"cancel": False}})
+    world.until(lambda: world.states() == ["Canceled"], "the cancellation", 30)
+    (campaign,) = world.installation.objects("campaigns", world.namespace)
+    assert campaign["status"]["progress"] == "1/1"
+
+
+def test_contacts_from_a_secret_are_taken_whole_or_not_at_all(world: World) -> None:
+    campaign = _campaign(world)
+    campaign["spec"]["contacts"] = {"secretRef": {"name": "people"}}
+    world.apply(world.budget("1.00"), campaign)
+    world.until(lambda: "people" in _loaded(world)[1], "the missing Secret to be named", 30)
+    header = "phone,name,consent_kind,consent_source,consent_time\n"
+    good = "+15550100150,Jane,written,form 7,2026-01-15T10:00:00Z\n"
+    _secret(world, header + good + "5550100,,,,\n")
+    world.until(lambda: "row 3" in _loaded(world)[1], "the wrong row to be named", 30)
+    assert world.sessions() == []
+    _secret(world, header + good + "+15550100151,,,,\n")
+    world.until(lambda: _loaded(world) == ("True", "2 contacts"), "the list to be loaded", 30)
+    world.until(lambda: world.states() == ["Suspended", "Suspended"], "the sessions", 30)
+
+
+def _loaded(world: World) -> tuple[str, str]:
+    (campaign,) = world.installation.objects("campaigns", world.namespace)
+    conditions = {item["type"]: item for item in campaign.get("status", {}).get("conditions", [])}
+    found = conditions.get("ContactsLoaded", {})
+    return found.get("status", ""), found.get("message", "")
+
+
+def _secret(world: World, text: str) -> None:
+    world.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "people"}, "stringData": {"contacts.csv": text}}
+    )
+
+
+def test_a_deleted_campaign_goes_and_takes_its_sessions_with_it(world: World) -> None:
+    world.apply(_campaign(world), world.budget("1.00"))
+    world.until(lambda: world.states() == ["Suspended"], "a session", 30)
+    (campaign,) = world.installation.objects("campaigns", world.namespace)
+    assert campaign["metadata"]["finalizers"] == ["callfleet.dev/drain"]
+    world.installation.kubectl("delete", "campaign", "spring-leads", "-n", world.namespace, "--timeout=30s")
+    world.until(lambda: not world.sessions(), "the sessions to go", 30)
+    assert world.rows("SELECT closed FROM campaigns WHERE namespace = %(namespace)s") == [{"closed": True}]
+
+
+def test_a_campaign_in_a_time_zone_that_does_not_exist_stalls_and_says_so(world: World) -> None:
+    world.apply(_campaign(world, timeZone="Mars/Olympus"), world.budget("1.00"))
+
+    def stalled() -> str:
+        (campaign,) = world.installation.objects("campaigns", world.namespace)
+        conditions = {item["type"]: item for item in campaign.get("status", {}).get("conditions", [])}
+        found = conditions.get("Stalled", {})
+        return str(found.get("message")) if found.get("status") == "True" else ""
+
+    assert "Mars/Olympus" in world.until(stalled, "the campaign to stall", 30)
+    assert world.sessions() == []
+
+
+def test_calls_that_no_budget_covers_share_the_installations_account(world: World) -> None:
+    world.apply(_campaign(world, budgetRefs=[], suspend=False, worker={"maxWorkers": 1, "slotsPerWorker": 1}))
+    world.until(lambda: world.states() == ["NoCapacity"], "money to be there and a slot to be missing", 30)
+    keys = {
+        row["key"] for row in world.rows("SELECT key FROM accounts WHERE kind = 'Installation' AND %(namespace)s <> ''")
+    }
+    assert {key.split("/")[3] for key in keys} == {"daily", "monthly"}
 
 
 def test_what_must_not_change_cannot(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,13 @@ class World:
         inline += [{"phone": phone} for phone in without_consent]
         body["spec"] = {**body["spec"], "contacts": {"inline": inline}, **spec}
         return body
+
+    def patch_session(self, index: int, patch: Mapping[str, Any]) -> None:
+        """Merges a patch into the session at `index`."""
+        name = self.sessions()[index]["metadata"]["name"]
+        self.installation.kubectl(
+            "patch", "callsession", name, "-n", self.namespace, "--type=merge", "-p", json.dumps(patch)
+        )
 
     def sessions(self) -> list[dict[str, Any]]:
         """The namespace's CallSessions in their campaign's order."""

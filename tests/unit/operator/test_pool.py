@@ -79,6 +79,6 @@ def test_a_worker_pod_asks_for_a_gpu_and_runs_restricted(spec: CampaignSpec) -> 
 
 def test_no_manifest_holds_a_person(spec: CampaignSpec) -> None:
     text = yaml.safe_dump(worker_pod("pool-1-0", "pool-1", "uid", spec, DEFAULTS))
-    for contact in spec.contacts.inline:
+    for contact in spec.contacts.inline or []:
         assert contact.phone not in text
         assert contact.name is None or contact.name not in text

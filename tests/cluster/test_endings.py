@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.cluster.world import World
 
 WILLING, OTHER, THIRD, BUSY = "+15550100103", "+15550100105", "+15550100106", "+15550100107"

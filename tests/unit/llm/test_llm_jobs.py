@@ -144,13 +144,18 @@ def test_plain_short_sentences_pass_the_guard(line: str) -> None:
     "line",
     [
         "", "Would you like to buy?", "I promise you a great rate.", "We will call you tomorrow.",
-        "That is 500 more.", "Great. And now?",
-        "one two three four five six seven eight nine ten eleven twelve thirteen", "Sure!\nNext",
+        "That is 500 more.", "Are you sure?",
+        "one two three four five six seven eight nine ten eleven twelve thirteen", "Nice to meet you.",
         "{\"a\": 1}", "As an AI I agree.", "<b>ok</b>",
     ],
 )  # fmt: skip
 def test_anything_else_is_stopped_by_the_guard(line: str) -> None:
     assert guarded(line, "three bedrooms") is None
+
+
+def test_only_the_first_sentence_is_said() -> None:
+    assert guarded("Great. And now I will call you.", "yes") == "Great."
+    assert guarded("I'm glad to hear that! Let us go on.", "yes") == "I'm glad to hear that!"
 
 
 @given(st.text(max_size=200), st.text(max_size=100))

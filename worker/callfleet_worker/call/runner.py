@@ -151,6 +151,8 @@ class CallRunner:
             if not isinstance(placed, Placed):
                 _log.error("whether the call was placed is unknown", attempt=str(self._attempt), reason=placed.reason)
             if not await self._await_media(order, certain=known):
+                if self._stop.is_set() and self._sid is not None:
+                    await carrier.hang_up(self._sid)  # nobody is left to answer its media
                 return CallEnd("unanswered", call_sid=self._sid)
             await self._done.wait()
         return await self._finish(team, transcript, llm)

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import ACCOUNT_SID, POD
 from tests.integration.simulator_application import TOKEN, until
@@ -193,3 +194,43 @@ async def test_a_stopped_process_stops_waiting_and_hangs_up(desk: Desk, monkeypa
     assert end.end == "unanswered"
     assert end.call_sid is not None
     assert desk.on.carrier.carrier.find(end.call_sid).ended
+
+
+class Flaky(DialStore):
+    """The real store behind a connection that breaks: before some statements, or after they were committed."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        self.breaks = ["before", "after", "before"]
+
+    async def _call(self, sql: str, **parameters: Any) -> Any:
+        kind = self.breaks.pop(0) if self.breaks else ""
+        if kind == "before":
+            raise OperationalError(sql, {}, ConnectionError("broken"))
+        answer = await super()._call(sql, **parameters)
+        if kind == "after":
+            raise OperationalError(sql, {}, ConnectionError("broken"))
+        return answer
+
+
+async def test_a_broken_database_connection_dials_once_all_the_same(desk: Desk, engine: AsyncEngine) -> None:
+    attempt = await desk.on.granted(SCRIPT)
+    runner = CallRunner(
+        replace(desk.services, dials=Flaky(engine)), attempt, POD, lambda event, _details: desk.reports.append(event)
+    )
+    running = asyncio.create_task(runner.run())
+    await until(lambda: "placed" in desk.reports)
+    assert desk.on.carrier.carrier.calls.live() == 1
+    assert (await desk.row(attempt))["state"] == "placed"
+    runner.stop()
+    assert (await asyncio.wait_for(running, 20)).end == "unanswered"
+
+
+async def test_without_redis_nothing_is_dialled_and_the_hold_can_return(desk: Desk) -> None:
+    nowhere = LegRegistry(Redis.from_url("redis://127.0.0.1:9", socket_connect_timeout=0.5))
+    attempt = await desk.on.granted(SCRIPT)
+    runner = CallRunner(replace(desk.services, legs=nowhere), attempt, POD, lambda _event, _details: None)
+    end = await runner.run()
+    assert (end.end, end.reason) == ("notPlaced", "legUnregistered")
+    assert desk.on.carrier.carrier.calls.live() == 0
+    assert (await desk.row(attempt))["end_status"] == "notPlaced"

@@ -116,6 +116,7 @@ def test_the_breaker_opens_after_failures_in_a_row_and_tries_again_later() -> No
         ("interested", "Oh, that ship has sailed.", "I would love to", "yes", None),
         ("interested", "Oh, that ship has sailed.", "", "yes", None),
         ("interested", "Oh, that ship has sailed.", "ship", "maybe", None),
+        ("interested", "Yes, that ship sails.", "Yes, that ship sails", "no", None),
         ("interested", "Oh, that ship has sailed.", "ship", "unclear", None),
         ("bedrooms", "Room for the twins, so three, and one guest.", "so three", "3", "3"),
         ("bedrooms", "Room for the twins.", "Room for the twins", "2", None),

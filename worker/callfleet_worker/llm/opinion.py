@@ -85,7 +85,9 @@ def checked(question: Question, heard: str, evidence: str, value: str, today: da
     if question.type in (QuestionType.YES_NO, QuestionType.CHOICE):
         allowed = {option.lower(): option for option in _options(question)}
         chosen = allowed.get(value.strip().lower())
-        return Answer(chosen, OPINION_CONFIDENCE, evidence) if chosen else None
+        said = parse_answer(question, evidence, today)
+        contradicted = said is not None and said.value != chosen
+        return Answer(chosen, OPINION_CONFIDENCE, evidence) if chosen and not contradicted else None
     quoted = parse_answer(question, evidence, today)
     if quoted is None or (question.type is not QuestionType.TEXT and not _same(question, quoted, value, today)):
         return None

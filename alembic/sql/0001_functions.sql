@@ -48,18 +48,20 @@ BEGIN
     IF v.limit_uid = p_uid AND v.limit_generation > p_generation THEN
         RETURN 'Stale';
     END IF;
+    -- A new generation says that somebody has looked at an overrun.
     UPDATE accounts SET limit_micros = p_limit_micros, suspended = p_suspended, closed = false,
+        overrun = overrun AND limit_uid = p_uid AND limit_generation = p_generation,
         limit_uid = p_uid, limit_generation = p_generation, limit_epoch = p_epoch WHERE id = v.id;
     RETURN 'Applied';
 END $$;
 
--- A deleted object closes its row only while the row is still that object's.
-CREATE FUNCTION ledger_close_account(p_epoch bigint, p_namespace text, p_kind text, p_name text, p_uid text)
+-- A deleted object's rows take no new holds; an object that is made again under the name reopens them by its limit.
+CREATE FUNCTION ledger_close_account(p_epoch bigint, p_namespace text, p_kind text, p_name text)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM ledger_assert_epoch(p_epoch);
     UPDATE accounts SET closed = true
-    WHERE namespace = p_namespace AND kind = p_kind AND name = p_name AND limit_uid = p_uid;
+    WHERE namespace = p_namespace AND kind = p_kind AND name = p_name AND NOT closed;
 END $$;
 
 CREATE FUNCTION gate_refusal(p_contact uuid, p_account_sid text) RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -104,7 +106,8 @@ BEGIN
             RETURN jsonb_build_object('result', 'BudgetNotFound', 'account', v_key);
         ELSIF v.currency <> p_currency THEN
             RETURN jsonb_build_object('result', 'CurrencyMismatch', 'account', v_key);
-        ELSIF v.suspended THEN
+        ELSIF v.suspended OR v.overrun THEN
+            -- After an overrun the prices are wrong: nothing more is held until somebody has looked.
             RETURN jsonb_build_object('result', 'Suspended', 'account', v_key);
         ELSIF NOT window_is_open(v) THEN
             RETURN jsonb_build_object('result', 'WindowClosed', 'account', v_key);
@@ -147,7 +150,8 @@ BEGIN
         RETURN jsonb_build_object('result', CASE WHEN v_old.state = 'granted' THEN 'Held' ELSE 'Closed' END,
                                   'expires_at', v_old.expires_at);
     END IF;
-    SELECT * INTO v_contact FROM contacts WHERE id = (p->>'contact_id')::uuid;
+    SELECT * INTO v_contact FROM contacts
+        WHERE id = (p->>'contact_id')::uuid AND namespace = p->>'namespace';
     IF NOT FOUND THEN
         RETURN jsonb_build_object('result', 'NoConsent');
     END IF;
@@ -158,6 +162,17 @@ BEGIN
     v_reason := gate_refusal(v_contact.id, p->>'account_sid');
     IF v_reason IS NOT NULL THEN
         RETURN jsonb_build_object('result', v_reason);
+    END IF;
+    -- Not, or no longer, on the run's list: an object alone calls nobody.
+    IF NOT EXISTS (SELECT 1 FROM campaign_contacts WHERE namespace = p->>'namespace' AND campaign = p->>'campaign'
+                   AND run_id = p->>'run_id' AND contact_id = v_contact.id) THEN
+        RETURN jsonb_build_object('result', 'Closed');
+    END IF;
+    -- Tried as often as the campaign allows now.
+    IF (SELECT count(*) FROM dial_attempts WHERE namespace = p->>'namespace' AND campaign = p->>'campaign'
+        AND run_id = p->>'run_id' AND contact_id = v_contact.id AND state <> 'revoked' AND counts)
+       >= (p->>'max_attempts')::integer THEN
+        RETURN jsonb_build_object('result', 'Closed');
     END IF;
     -- Called already in this run: whatever Kubernetes says, nobody is called twice.
     IF EXISTS (SELECT 1 FROM campaign_contacts WHERE namespace = p->>'namespace' AND campaign = p->>'campaign'
@@ -265,7 +280,7 @@ BEGIN
     UPDATE accounts a SET
             held_micros = a.held_micros - CASE WHEN v_late THEN 0 ELSE h.amount_micros END,
             spent_micros = a.spent_micros + v_actual,
-            overrun = a.overrun OR v_actual > CASE WHEN v_late THEN 0 ELSE h.amount_micros END
+            overrun = a.overrun OR v_actual > h.amount_micros
         FROM holds h WHERE h.attempt_id = p_attempt AND h.account_id = a.id;
     INSERT INTO cost_lines SELECT p_attempt, line->>'meter', (line->>'quantity')::numeric,
                                   (line->>'amount_micros')::bigint FROM jsonb_array_elements(p_lines) line
@@ -332,7 +347,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN jsonb_build_object('verdict', 'refused', 'reason', 'UnknownAttempt');
     END IF;
-    IF v.nonce IS NOT NULL AND v.nonce = p_nonce AND v.owner_pod_uid = p_pod_uid THEN
+    IF v.state = 'dialing' AND v.nonce = p_nonce AND v.owner_pod_uid = p_pod_uid THEN
         RETURN jsonb_build_object('verdict', 'go', 'order', dial_order(p_attempt));
     ELSIF v.state <> 'granted' THEN
         RETURN jsonb_build_object('verdict', 'refused', 'reason',
@@ -371,7 +386,7 @@ BEGIN
         RETURN 'same';
     ELSIF v.call_sid IS NOT NULL THEN
         RETURN 'second_sid';
-    ELSIF v.state = 'dialing' OR (v.state IN ('ended', 'settled') AND v.end_status = 'unresolved') THEN
+    ELSIF v.state = 'dialing' OR (v.state IN ('ended', 'settled') AND v.end_status IN ('unresolved', 'notPlaced')) THEN
         UPDATE dial_attempts SET call_sid = p_sid, placed_at = clock_timestamp(),
             state = CASE WHEN v.state = 'dialing' THEN 'placed' ELSE v.state END WHERE id = p_attempt;
         UPDATE calls SET status = 'placed' WHERE id = p_attempt AND status = 'dialing';
@@ -393,6 +408,11 @@ BEGIN
     RETURN true;
 END $$;
 
+-- The carrier's error codes that are about the number itself; whatever else kept a call from being placed passes.
+CREATE FUNCTION number_is_bad(p_code text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT COALESCE(p_code IN ('13223', '13224', '13225', '21211', '21214', '21217', '21219', '21265', '21401', '21614'), false);
+$$;
+
 -- The carrier's final word ends an attempt once. Evidence with another call's SID is refused; evidence for an
 -- unresolved attempt replaces that verdict, before or after it was settled at 0.
 CREATE FUNCTION record_ended(p_attempt uuid, p_evidence jsonb) RETURNS boolean
@@ -409,14 +429,17 @@ BEGIN
         RETURN false;
     END IF;
     v_open := v.state IN ('dialing', 'placed');
-    v_late := v.state IN ('ended', 'settled') AND v.end_status = 'unresolved' AND v_status <> 'unresolved';
-    IF NOT (v_open OR v_late) OR (v_status = 'notPlaced' AND v.call_sid IS NOT NULL) THEN
+    v_late := v.state IN ('ended', 'settled') AND v.end_status IN ('unresolved', 'notPlaced')
+        AND v_status NOT IN ('unresolved', 'notPlaced');
+    -- A call that the carrier is known to have taken was placed, and it can always be asked how it ended.
+    IF NOT (v_open OR v_late) OR (v_status IN ('notPlaced', 'unresolved') AND v.call_sid IS NOT NULL) THEN
         RETURN false;
     END IF;
     UPDATE dial_attempts SET
         state = CASE WHEN v.state = 'settled' THEN 'settled' ELSE 'ended' END,
         reason = CASE WHEN v.state = 'settled' THEN 'LateEvidence' ELSE v.reason END,
         call_sid = COALESCE(v.call_sid, v_sid), end_status = v_status, evidence = p_evidence,
+        counts = v_status <> 'notPlaced' OR number_is_bad(p_evidence->>'error_code'),
         duration_s = (p_evidence->>'duration_s')::integer, ended_at = (p_evidence->>'at')::timestamptz
         WHERE id = p_attempt;
     UPDATE calls SET status = v_status, end_time = (p_evidence->>'at')::timestamptz,

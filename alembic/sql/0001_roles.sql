@@ -18,6 +18,9 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Functions of later migrations, too, are nobody's until they are granted.
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO callfleet_worker, callfleet_gateway;
 GRANT EXECUTE ON FUNCTION attempt_view(uuid) TO callfleet_worker, callfleet_gateway;

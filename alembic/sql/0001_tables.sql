@@ -37,11 +37,13 @@ CREATE TABLE consents (
     contact_id uuid NOT NULL REFERENCES contacts (id),
     kind text NOT NULL,
     source text NOT NULL,
+    -- The campaign whose list states it; what its newer list leaves out is revoked.
+    origin text NOT NULL,
     given_at timestamptz NOT NULL,
     revoked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX consents_once ON consents (contact_id, kind, source, given_at);
+CREATE UNIQUE INDEX consents_once ON consents (contact_id, kind, source, given_at, origin);
 
 -- The operator's mirror of what may be dialled at all; begin_dial asks it, never Kubernetes.
 CREATE TABLE campaigns (
@@ -129,6 +131,8 @@ CREATE TABLE dial_attempts (
     end_status text,
     duration_s integer CHECK (duration_s >= 0),
     evidence jsonb,
+    -- False for what never reached the carrier and may pass: it does not use up one of the campaign's attempts.
+    counts boolean NOT NULL DEFAULT true,
     actual_micros bigint,
     lookups_empty integer NOT NULL DEFAULT 0,
     last_lookup_at timestamptz

@@ -20,6 +20,7 @@ _FUNCTIONS = [
     "worker_record_placed",
     "worker_owns",
     "record_ended",
+    "number_is_bad",
     "record_answered",
     "record_placed",
     "begin_dial",

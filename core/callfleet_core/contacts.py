@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core import phone
+from callfleet_core.ledger import assert_epoch
 
 # Contact ids are opaque but repeatable: a name-based UUID over the keyed digest of namespace and number.
 _CONTACT_NAMESPACE = UUID("6f4d1c1e-8d0e-5a35-9d5b-3f0a5f0c7a11")
@@ -56,8 +58,9 @@ def contact_id(namespace: str, number: str, key: bytes) -> UUID:
 
 
 def session_name(campaign: str, run_id: str, contact: UUID) -> str:
-    """A session's deterministic name: campaign, run, 13 characters of the contact's id."""
-    value, characters = int(contact.hex, 16), []
+    """A session's deterministic name: campaign, run, 13 characters of the hash of both and the contact's id."""
+    # Of campaign and run, too: "leads" in run "2026-01" and "leads-2026" in run "01" must not meet.
+    value, characters = int(uuid5(contact, f"{campaign}/{run_id}").hex, 16), []
     for _ in range(SESSION_HASH_LENGTH):
         value, digit = divmod(value, 32)
         characters.append(_BASE32[digit])
@@ -67,15 +70,25 @@ def session_name(campaign: str, run_id: str, contact: UUID) -> str:
 class ContactBook:
     """The contacts of campaigns."""
 
-    def __init__(self, engine: AsyncEngine, key: bytes) -> None:
+    def __init__(self, engine: AsyncEngine, key: bytes, epoch: Callable[[], int] | None = None) -> None:
+        """`epoch`: the leader's, which every write must carry; an importer that leads nothing gives none."""
         self._engine = engine
         self._key = key
+        self._epoch = epoch
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of the leader. Raises StaleEpochError when another one leads."""
+        async with self._engine.begin() as connection:
+            if self._epoch is not None:
+                await assert_epoch(connection, self._epoch())
+            yield connection
 
     async def mirror_campaign(
         self, *, namespace: str, name: str, uid: str, generation: int, suspended: bool, closed: bool
     ) -> None:
         """Says what begin_dial may count on: suspended or deleted campaigns dial nobody."""
-        async with self._engine.begin() as connection:
+        async with self._writing() as connection:
             await connection.execute(
                 text(_MIRROR_CAMPAIGN),
                 {
@@ -84,12 +97,37 @@ class ContactBook:
                 },
             )  # fmt: skip
 
+    async def close_campaign(self, namespace: str, name: str) -> None:
+        """Says that there is no such Campaign any more; one that is made again has another UID and dials again."""
+        async with self._writing() as connection:
+            await connection.execute(
+                text("UPDATE campaigns SET closed = true WHERE namespace = :namespace AND name = :name"),
+                {"namespace": namespace, "name": name},
+            )
+
+    async def open_campaigns(self) -> list[tuple[str, str]]:
+        """Namespace and name of every campaign that may dial, as PostgreSQL has it."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(text("SELECT namespace, name FROM campaigns WHERE NOT closed"))
+            return [(row.namespace, row.name) for row in rows]
+
     async def load(self, namespace: str, campaign: str, run_id: str, contacts: Sequence[ContactIn]) -> None:
-        """Stores contacts, their consent, and that they belong to this run; doing it again changes nothing."""
+        """Makes the list the run's: contacts, their consent, who belongs to it; doing it again changes nothing.
+
+        Who is no longer listed and was not called yet leaves the run; a consent that this campaign stated before and
+        states no longer is revoked.
+        """
         rows = [self._row(namespace, campaign, run_id, position, contact) for position, contact in enumerate(contacts)]
-        async with self._engine.begin() as connection:
-            for statement in (_LOAD_CONTACTS, _LOAD_CONSENTS, _LOAD_RUN):
-                await connection.execute(text(statement), {"rows": json.dumps(rows)})
+        rows.sort(key=lambda row: str(row["id"]))  # in one order, so that two lists at once never deadlock
+        listed = {"rows": json.dumps(rows)}
+        run = {"namespace": namespace, "campaign": campaign, "run_id": run_id}
+        origin = {"origin": f"{namespace}/{campaign}"}
+        async with self._writing() as connection:
+            await connection.execute(text(_LOAD_CONTACTS), listed)
+            await connection.execute(text(_LOAD_CONSENTS), listed | origin)
+            await connection.execute(text(_REVOKE_CONSENTS), listed | origin)
+            await connection.execute(text(_LOAD_RUN), listed)
+            await connection.execute(text(_LEAVE_RUN), listed | run)
 
     def _row(self, namespace: str, campaign: str, run_id: str, position: int, contact: ContactIn) -> dict[str, Any]:
         identity = contact_id(namespace, contact.phone, self._key)
@@ -125,7 +163,7 @@ class ContactBook:
         self, *, namespace: str, campaign: str, run_id: str, contact: UUID, state: str, disposition: str | None
     ) -> None:
         """Marks a contact as done in this run; from then on no attempt is granted for it."""
-        async with self._engine.begin() as connection:
+        async with self._writing() as connection:
             await connection.execute(
                 text(
                     "UPDATE campaign_contacts SET state = :state, disposition = :disposition,"
@@ -193,7 +231,8 @@ _MIRROR_CAMPAIGN = """
 INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed)
 VALUES (:namespace, :name, :uid, :generation, :suspended, :closed)
 ON CONFLICT (namespace, name) DO UPDATE SET uid = EXCLUDED.uid, generation = EXCLUDED.generation,
-    suspended = EXCLUDED.suspended, closed = EXCLUDED.closed
+    suspended = EXCLUDED.suspended,
+    closed = EXCLUDED.closed OR (campaigns.closed AND campaigns.uid = EXCLUDED.uid)
 WHERE campaigns.uid <> EXCLUDED.uid OR campaigns.generation <= EXCLUDED.generation
 """
 
@@ -209,13 +248,25 @@ WHERE contacts.name IS DISTINCT FROM EXCLUDED.name
 """  # noqa: S608  # a constant of this module
 
 _LOAD_CONSENTS = f"""
-INSERT INTO consents (contact_id, kind, source, given_at)
-SELECT id, kind, source, given_at FROM {_ROWS} WHERE kind IS NOT NULL
-ON CONFLICT (contact_id, kind, source, given_at) DO NOTHING
+INSERT INTO consents (contact_id, kind, source, given_at, origin)
+SELECT id, kind, source, given_at, :origin FROM {_ROWS} WHERE kind IS NOT NULL
+ON CONFLICT (contact_id, kind, source, given_at, origin) DO UPDATE SET revoked_at = NULL
+WHERE consents.revoked_at IS NOT NULL
+"""  # noqa: S608  # a constant of this module
+
+_REVOKE_CONSENTS = f"""
+UPDATE consents c SET revoked_at = clock_timestamp() WHERE c.origin = :origin AND c.revoked_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM {_ROWS} WHERE r.id = c.contact_id AND r.kind = c.kind AND r.source = c.source
+                AND r.given_at = c.given_at)
 """  # noqa: S608  # a constant of this module
 
 _LOAD_RUN = f"""
 INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position, session_name)
 SELECT namespace, campaign, run_id, id, position, session_name FROM {_ROWS}
-ON CONFLICT (namespace, campaign, run_id, contact_id) DO NOTHING
+ON CONFLICT (namespace, campaign, run_id, contact_id) DO UPDATE SET position = EXCLUDED.position
+"""  # noqa: S608  # a constant of this module
+
+_LEAVE_RUN = f"""
+DELETE FROM campaign_contacts l WHERE l.namespace = :namespace AND l.campaign = :campaign AND l.run_id = :run_id
+AND l.finished_at IS NULL AND NOT EXISTS (SELECT 1 FROM {_ROWS} WHERE r.id = l.contact_id)
 """  # noqa: S608  # a constant of this module

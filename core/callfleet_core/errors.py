@@ -11,6 +11,10 @@ class StaleEpochError(CallFleetError):
     """A ledger write came from an operator that is no longer the leader; it must stop planning."""
 
 
+class CarrierError(CallFleetError):
+    """The carrier's answer lacks what is needed; it is asked again."""
+
+
 class PhoneError(CallFleetError, ValueError):
     """A phone number that cannot be dialled as written."""
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.pricing import CostLine
@@ -75,6 +75,7 @@ class HoldRequest:
     from_number: str
     time_zone: str
     script: dict[str, Any]
+    max_attempts: int = 1
     expires_after_s: int = GRANT_EXPIRES_AFTER_S
 
 
@@ -147,6 +148,10 @@ class Attempt:
     last_lookup_at: datetime | None
     disposition: str | None
     uncovered: bool
+    counts: bool
+    # Attempts of the session so far that count, and those that never reached the carrier and do not.
+    tries: int
+    not_placed: int
 
 
 @dataclass(frozen=True)
@@ -163,12 +168,19 @@ def account_key(namespace: str, kind: str, name: str, window: Window = TOTAL) ->
 
 
 _ATTEMPT_COLUMNS = ", ".join(
-    f"a.{name}" for name in Attempt.__dataclass_fields__ if name not in {"disposition", "uncovered"}
+    f"a.{name}"
+    for name in Attempt.__dataclass_fields__
+    if name not in {"disposition", "uncovered", "tries", "not_placed"}
 )
 # An account that holds for the attempt was closed, or its window has ended.
 _UNCOVERED = (
     "EXISTS (SELECT 1 FROM holds h JOIN accounts k ON k.id = h.account_id"
     " WHERE h.attempt_id = a.id AND (k.closed OR NOT window_is_open(k)))"
+)
+_EARLIER = (
+    "(SELECT count(*) FROM dial_attempts b WHERE b.namespace = a.namespace AND b.session_name = a.session_name"
+    " AND b.run_id = a.run_id AND b.contact_id = a.contact_id AND b.state <> 'revoked' AND b.number <= a.number"
+    " AND {})"
 )
 _BALANCE_COLUMNS = ", ".join(Balance.__dataclass_fields__)
 
@@ -222,15 +234,14 @@ class Ledger:
         )
         return LimitResult(answer)
 
-    async def close_account(self, *, namespace: str, kind: str, name: str, uid: str) -> None:
+    async def close_account(self, *, namespace: str, kind: str, name: str) -> None:
         """Closes a deleted object's accounts: no new holds; what is open settles into them."""
         await self._write(
-            "ledger_close_account(:epoch, :namespace, :kind, :name, :uid)",
+            "ledger_close_account(:epoch, :namespace, :kind, :name)",
             epoch=self._epoch,
             namespace=namespace,
             kind=kind,
             name=name,
-            uid=uid,
         )
 
     async def hold(self, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
@@ -303,6 +314,14 @@ class Ledger:
         )
         return {attempt.session_name: attempt for attempt in sorted(rows, key=lambda attempt: attempt.number)}
 
+    async def known_sids(self, sids: Sequence[str]) -> set[str]:
+        """Those of the carrier's calls that are some attempt's."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                text("SELECT call_sid FROM dial_attempts WHERE call_sid = ANY(:sids)"), {"sids": list(sids)}
+            )
+            return set(rows.scalars())
+
     async def request_cancel(self, attempt_id: UUID) -> None:
         """Mirrors a cancellation, before anything acts on it."""
         async with self._engine.begin() as connection:
@@ -336,7 +355,8 @@ class Ledger:
 
     async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
         query = (
-            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered"  # noqa: S608  # names of our own
+            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered,"  # noqa: S608  # names of our own
+            f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
             f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
         )
@@ -349,11 +369,21 @@ class Ledger:
             async with self._engine.begin() as connection:
                 return (await connection.execute(text(f"SELECT {call}"), parameters)).scalar_one()
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == _STALE_EPOCH_SQLSTATE:
-                raise StaleEpochError(
-                    "another operator leads: this one must take a new epoch before it writes"
-                ) from None
-            raise
+            raise _named(error) from None
+
+
+async def assert_epoch(connection: AsyncConnection, epoch: int) -> None:
+    """Fences a transaction of the operator's. Raises StaleEpochError when another one leads."""
+    try:
+        await connection.execute(text("SELECT ledger_assert_epoch(:epoch)"), {"epoch": epoch})
+    except DBAPIError as error:
+        raise _named(error) from None
+
+
+def _named(error: DBAPIError) -> Exception:
+    if getattr(error.orig, "sqlstate", None) == _STALE_EPOCH_SQLSTATE:
+        return StaleEpochError("another operator leads: this one must take a new epoch before it writes")
+    return error
 
 
 def _hold_answer(answer: dict[str, Any]) -> HoldAnswer:

@@ -48,6 +48,10 @@ class Context:
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle_since: dict[str, datetime] = field(default_factory=dict)
     prepared_namespaces: set[str] = field(default_factory=set)
+    # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
+    in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    # Sessions whose last write was refused, by the resourceVersion that was too old.
+    stale: dict[tuple[str, str], str] = field(default_factory=dict)
     loaded_contacts: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -38,7 +38,6 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._engine: AsyncEngine | None = None
         self._context: Context | None = None
-        self._fatal: BaseException | None = None
 
     @property
     def is_healthy(self) -> bool:
@@ -60,13 +59,14 @@ class Engine:
             calls_per_second=settings.callfleet_carrier_calls_per_second,
         )
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
+        ledger = Ledger(engine)
         context = self._context = Context(
             settings=settings,
             store=Store(),
             queue=queue,
             kube=await Kube.connect(),
-            ledger=Ledger(engine),
-            contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode()),
+            ledger=ledger,
+            contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
             dialing=DialStore(engine),
             carrier=Carrier(settings),
             prices=load_prices(),
@@ -75,6 +75,7 @@ class Engine:
         _log.info("leading", epoch=await context.ledger.take_epoch())
         await self._audit(context)
         await self._revoke_unbound(context)
+        await self._enqueue_unlisted(context)
         for key in (Key("Installation"), Key("Attempts"), Key("Admission")):
             queue.add(key)
         self._tasks = [
@@ -101,19 +102,9 @@ class Engine:
         key = context.store.apply(kind, body, deleted=event == "DELETED")
         if key is None:
             return
-        if event == "DELETED":
-            await self._on_deleted(context, key, body)
         self._enqueue(context, key)
-
-    async def _on_deleted(self, context: Context, key: Key, body: Mapping[str, Any]) -> None:
-        meta = body["metadata"]
-        if key.kind == "Campaign":
-            await campaign.close(context, key.namespace, key.name, meta["uid"], int(meta.get("generation", 1)))
-        elif key.kind == "Budget":
-            await budget.close(context, key.namespace, key.name, meta["uid"])
-        elif key.kind == "CallSession":
-            owner = (body.get("spec") or {}).get("campaign", "")
-            context.queue.add(Key("Campaign", key.namespace, owner))
+        if event == "DELETED" and key.kind == "CallSession":
+            context.queue.add(Key("Campaign", key.namespace, (body.get("spec") or {}).get("campaign", "")))
 
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
@@ -139,7 +130,6 @@ class Engine:
             context.queue.add_after(key, 0.2)  # the watch brings the newer object meanwhile
         except StaleEpochError as error:
             _log.error("deposed", error=str(error))
-            self._fatal = error
             for task in self._tasks:
                 task.cancel()
 
@@ -149,7 +139,8 @@ class Engine:
                 await campaign.reconcile(context, key)
             case "Budget":
                 await budget.reconcile(context, key)
-                context.queue.add_after(key, budget.STATUS_EVERY_S)
+                if context.store.budget(key.namespace, key.name) is not None:
+                    context.queue.add_after(key, budget.STATUS_EVERY_S)
             case "CallSession":
                 await session.reconcile(context, key)
             case "Pool":
@@ -187,3 +178,16 @@ class Engine:
             if attempt.state == "granted" and not named:
                 await context.ledger.revoke(attempt.id, "NewEpoch")
                 _log.info("grant revoked", attempt=str(attempt.id), reason="NewEpoch")
+
+    async def _enqueue_unlisted(self, context: Context) -> None:
+        """What was deleted while nobody watched is closed in PostgreSQL, too: its reconciler finds no object."""
+        for namespace, name in await context.contacts.open_campaigns():
+            if context.store.campaign(namespace, name) is None:
+                context.queue.add(Key("Campaign", namespace, name))
+        for balance in await context.ledger.balances():
+            if (
+                balance.kind == "Budget"
+                and not balance.closed
+                and context.store.budget(balance.namespace, balance.name) is None
+            ):
+                context.queue.add(Key("Budget", balance.namespace, balance.name))

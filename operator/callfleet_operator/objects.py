@@ -38,6 +38,11 @@ class Meta:
     annotations: dict[str, str]
     finalizers: tuple[str, ...] = ()
 
+    @property
+    def version(self) -> tuple[str, int]:
+        """What a spec is known by: UID and generation."""
+        return self.uid, self.generation
+
     @classmethod
     def of(cls, body: dict[str, Any]) -> Meta:
         """The metadata of an object's body."""

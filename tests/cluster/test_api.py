@@ -183,7 +183,7 @@ def test_a_campaign_in_a_time_zone_that_does_not_exist_stalls_and_says_so(world:
 
 
 def test_calls_that_no_budget_covers_share_the_installations_account(world: World) -> None:
-    world.apply(_campaign(world, budgetRefs=[], suspend=False, worker={"maxWorkers": 1, "slotsPerWorker": 1}))
+    world.apply(world.campaign([PHONE], budgetRefs=[], worker={"maxWorkers": 1, "slotsPerWorker": 1}))
     world.until(lambda: world.states() == ["NoCapacity"], "money to be there and a slot to be missing", 30)
     keys = {
         row["key"] for row in world.rows("SELECT key FROM accounts WHERE kind = 'Installation' AND %(namespace)s <> ''")

@@ -34,6 +34,14 @@ def number(index: int) -> str:
     return f"+155501{index:05d}"
 
 
+CONSENT = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta(days=1))
+
+
+def consenting(index: int) -> ContactIn:
+    """The contact at `index`, who agreed to be called."""
+    return ContactIn(number(index), None, CONSENT)
+
+
 @dataclass
 class Books:
     """The stores, and what they hold; `people` are contact ids in order."""
@@ -66,12 +74,21 @@ class Books:
             from_number="+15550100001",
             time_zone="UTC",
             script=SCRIPT,
+            max_attempts=3,
         )
         return replace(base, **changes)
 
     async def hold(self, index: int = 0, **changes: Any) -> HoldAnswer:
         """Holds for one contact."""
         return (await self.ledger.hold([self.request(index, **changes)]))[0]
+
+    async def listed(self, campaign: str, run_id: str, *people: ContactIn) -> list[UUID]:
+        """Makes another list; answers its people's ids."""
+        await self.contacts.mirror_campaign(
+            namespace=NAMESPACE, name=campaign, uid=f"{campaign}-1", generation=1, suspended=False, closed=False
+        )
+        await self.contacts.load(NAMESPACE, campaign, run_id, people)
+        return [item.contact_id for item in await self.contacts.run(NAMESPACE, campaign, run_id)]
 
     async def held(self, index: int = 0, **changes: Any) -> UUID:
         """Holds for one contact, which must succeed; answers the attempt's id."""
@@ -129,15 +146,13 @@ async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int
         simulated=True,
         calls_per_second=1000,
     )
-    books = Books(engine, Ledger(engine), DialStore(engine), ContactBook(engine, KEY))
+    ledger = Ledger(engine)
+    books = Books(engine, ledger, DialStore(engine), ContactBook(engine, KEY, lambda: ledger.epoch))
     await books.ledger.take_epoch()
     await books.contacts.mirror_campaign(
         namespace=NAMESPACE, name=CAMPAIGN, uid="campaign-1", generation=1, suspended=False, closed=False
     )
-    consent = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta(days=1))
-    await books.contacts.load(
-        NAMESPACE, CAMPAIGN, RUN, [ContactIn(number(index), None, consent) for index in range(people)]
-    )
+    await books.contacts.load(NAMESPACE, CAMPAIGN, RUN, [consenting(index) for index in range(people)])
     books.people = [contact.contact_id for contact in await books.contacts.run(NAMESPACE, CAMPAIGN, RUN)]
     await books.ledger.set_limit(
         namespace=NAMESPACE,

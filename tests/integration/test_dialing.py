@@ -9,7 +9,17 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, Books, number, open_books
+from tests.integration.books import (
+    ACCOUNT_SID,
+    CAMPAIGN,
+    HOLD_MICROS,
+    NAMESPACE,
+    POD,
+    Books,
+    consenting,
+    number,
+    open_books,
+)
 
 from callfleet_core.contacts import ContactIn, register_carrier
 from callfleet_core.db.engine import create_engine
@@ -102,21 +112,59 @@ async def test_the_carrier_accounts_pace_makes_the_next_dial_wait(books: Books) 
 
 async def test_one_open_attempt_a_number_even_between_campaigns(books: Books) -> None:
     await books.held(0)
-    await books.contacts.mirror_campaign(
-        namespace=NAMESPACE, name="other", uid="campaign-2", generation=1, suspended=False, closed=False
-    )
+    await books.listed("other", "1", consenting(0))
     assert (await books.hold(0, campaign="other")).result is HoldResult.NUMBER_BUSY
 
 
 async def test_nobody_is_held_for_without_consent(books: Books) -> None:
-    await books.contacts.load(NAMESPACE, CAMPAIGN, "1", [ContactIn("+15550109999", None, None)])
-    stranger = next(
-        item.contact_id
-        for item in await books.contacts.run(NAMESPACE, CAMPAIGN, "1")
-        if item.contact_id not in books.people
-    )
+    (stranger,) = await books.listed("other", "1", ContactIn("+15550109999", None, None))
     assert await books.contacts.without_consent([stranger, books.people[0]]) == {stranger}
-    assert (await books.hold(contact_id=stranger)).result is HoldResult.NO_CONSENT
+    assert (await books.hold(contact_id=stranger, campaign="other")).result is HoldResult.NO_CONSENT
+
+
+async def test_who_left_the_list_is_not_called(books: Books) -> None:
+    await books.listed("other", "1", consenting(0))  # whose consent stands, stated by another campaign
+    await books.listed(CAMPAIGN, "1", consenting(1), consenting(2))
+    assert (await books.hold(0)).result is HoldResult.CLOSED
+    assert (await books.hold(1)).result is HoldResult.HELD
+
+
+async def test_a_consent_that_is_no_longer_stated_is_revoked(books: Books) -> None:
+    await books.listed(CAMPAIGN, "2", ContactIn(number(0), None, None), consenting(1))
+    assert (await books.hold(0, run_id="2")).result is HoldResult.NO_CONSENT
+    assert (await books.hold(1, run_id="2")).result is HoldResult.HELD
+    await books.listed(CAMPAIGN, "3", consenting(0))
+    assert (await books.hold(0, run_id="3")).result is HoldResult.HELD
+
+
+async def test_another_namespaces_contact_is_nobody_here(books: Books) -> None:
+    assert (await books.hold(0, namespace="other")).result is HoldResult.NO_CONSENT
+
+
+async def test_a_closed_campaign_is_not_reopened_by_a_late_word(books: Books) -> None:
+    await books.contacts.close_campaign(NAMESPACE, CAMPAIGN)
+    for uid, result in (("campaign-1", HoldResult.SUSPENDED), ("campaign-2", HoldResult.HELD)):
+        await books.contacts.mirror_campaign(
+            namespace=NAMESPACE, name=CAMPAIGN, uid=uid, generation=1, suspended=False, closed=False
+        )
+        assert (await books.hold(0)).result is result
+
+
+async def test_evidence_after_not_placed_is_believed(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    await books.ended(attempt, "notPlaced", None)
+    assert await books.dialing.record_placed(attempt, SID) is PlacedResult.PLACED
+    assert await books.ended(attempt, "completed", 70)
+    (row,) = await books.ledger.unsettled_attempts()
+    assert (row.end_status, row.duration_s, row.counts) == ("completed", 70, True)
+
+
+async def test_a_placed_call_is_never_unresolved(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt, SID)
+    assert not await books.ended(attempt, "unresolved", None)
+    assert await books.ledger.known_sids([SID, "CA" + "9" * 32]) == {SID}
 
 
 async def test_a_real_carrier_dials_only_allowed_numbers(books: Books) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, open_books
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, consenting, open_books
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
@@ -116,15 +116,15 @@ async def test_deleting_and_reapplying_a_budget_keeps_what_was_spent(books: Book
     await books.dialed(attempt)
     await books.ended(attempt)
     await books.ledger.settle(attempt, load_prices().connectivity(70))
-    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET, uid="budget-1")
+    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET)
     assert (await books.hold(1)).result is HoldResult.BUDGET_NOT_FOUND
     await books.limit(50_000, uid="budget-2")
     assert (await books.hold(1)).result is HoldResult.BUDGET_EXHAUSTED
 
 
-async def test_a_late_delete_does_not_close_the_reapplied_budget(books: Books) -> None:
+async def test_a_budget_that_is_made_again_reopens_its_account(books: Books) -> None:
+    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET)
     await books.limit(220_000, uid="budget-2")
-    await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET, uid="budget-1")
     assert (await books.hold()).result is HoldResult.HELD
 
 
@@ -143,6 +143,10 @@ async def test_an_actual_above_its_hold_is_posted_in_full_and_flagged(books: Boo
     assert balance is not None
     assert (balance.spent_micros, balance.overrun) == (72_000, True)
     assert await books.ledger.overspent_accounts() == []  # no hold was made above the limit
+    assert (await books.hold(1)).result is HoldResult.SUSPENDED  # the prices are wrong: somebody must look
+    await books.limit(220_000, generation=2)
+    await books.sql("UPDATE accounts SET overrun = false WHERE kind = 'Campaign'")
+    assert (await books.hold(1)).result is HoldResult.HELD
 
 
 async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books) -> None:
@@ -242,7 +246,34 @@ async def test_a_finished_contact_is_never_held_for_again(books: Books) -> None:
     )  # fmt: skip
     assert (await books.hold()).result is HoldResult.CLOSED
     # A new run calls afresh.
+    await books.listed(CAMPAIGN, "2", consenting(0))
     assert (await books.hold(run_id="2")).result is HoldResult.HELD
+
+
+async def test_lowering_the_attempts_counts_at_once(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialed(attempt)
+    await books.ended(attempt, "busy", None)
+    await books.ledger.settle(attempt, [])
+    assert (await books.hold(number=2, max_attempts=1)).result is HoldResult.CLOSED
+
+
+async def test_what_never_reached_the_carrier_uses_up_no_attempt(books: Books) -> None:
+    for index in range(1, 4):
+        attempt = await books.held(number=index, max_attempts=1)
+        await books.dialing.begin_dial(attempt, POD, uuid4())
+        await books.ended(attempt, "notPlaced", None)
+        await books.ledger.settle(attempt, [])
+    (latest,) = (await books.ledger.latest_attempts(NAMESPACE, [f"{CAMPAIGN}-{RUN}-0"])).values()
+    assert (latest.counts, latest.tries, latest.not_placed) == (False, 0, 3)
+
+
+async def test_a_deposed_leader_writes_no_list_and_no_mirror(books: Books) -> None:
+    await Ledger(books.engine).take_epoch()
+    with pytest.raises(StaleEpochError):
+        await books.listed(CAMPAIGN, "2", consenting(0))
+    with pytest.raises(StaleEpochError):
+        await books.contacts.close_campaign(NAMESPACE, CAMPAIGN)
 
 
 def _window(name: str, begins: timedelta, ends: timedelta) -> Window:

@@ -81,11 +81,12 @@ class Consent(Base):
     """A person's consent to be called; valid while given and not revoked."""
 
     __tablename__ = "consents"
-    __table_args__ = (Index("consents_once", "contact_id", "kind", "source", "given_at", unique=True),)
+    __table_args__ = (Index("consents_once", "contact_id", "kind", "source", "given_at", "origin", unique=True),)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
     kind: Mapped[str]
     source: Mapped[str]
+    origin: Mapped[str]
     given_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
@@ -194,6 +195,7 @@ class DialAttempt(Base):
     end_status: Mapped[str | None]
     duration_s: Mapped[int | None]
     evidence: Mapped[dict[str, Any] | None]
+    counts: Mapped[bool] = mapped_column(server_default="true")
     actual_micros: Mapped[int | None] = mapped_column(BigInteger)
     lookups_empty: Mapped[int] = mapped_column(server_default="0")
     last_lookup_at: Mapped[datetime | None]

@@ -70,6 +70,8 @@ class Snapshot:
     slots: Sequence[Slot]
     # Calls that the carrier account takes beside those that are open; all campaigns share it.
     carrier_room: int = 1_000_000
+    # What the price list is in: a worst case in another currency cannot be told.
+    price_currency: str = "USD"
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return Wait(session, Reason.PER_CALL_LIMIT, session.hold_micros - session.ceiling_micros)
     if not session.budgets_found:
         return Wait(session, Reason.BUDGET_NOT_FOUND)
+    if session.currency != snapshot.price_currency:
+        return Wait(session, Reason.CURRENCY_MISMATCH)
     money = _money_wait(session, books)
     if money is not None and money.reason is not Reason.BUDGET_HELD:
         return money

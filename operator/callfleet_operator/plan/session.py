@@ -7,6 +7,7 @@ from typing import Any
 
 from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
+from callfleet_core.contacts import RunContact
 from callfleet_core.ledger import Attempt
 from callfleet_core.money import format_micros
 from callfleet_operator.objects import format_time
@@ -22,7 +23,9 @@ _DISPOSITIONS = {
     "unresolved": "unknown",
 }
 _RETRYABLE = {"busy", "no-answer", "notPlaced"}
-NOT_PLACED_RETRY_MINUTES = 1
+NOT_PLACED_MAX = 20
+NOT_PLACED_FIRST_PAUSE = timedelta(seconds=15)
+NOT_PLACED_LONGEST_PAUSE = timedelta(minutes=30)
 
 Status = dict[str, Any]
 
@@ -70,8 +73,10 @@ def plan_session(
     if attempt.state == "granted":
         return None
     if attempt.state in {"dialing", "placed"}:
-        return _live_status(status, state, attempt, now)
+        return None if state in TERMINAL_STATES else _live_status(status, state, attempt, now)
     wanted = _ended_status(status, attempt, attempts, now, generation)
+    if state in TERMINAL_STATES and wanted.get("state") != state.value:
+        return None  # what was told as the end stays the end; later news are the ledger's
     return None if _same(wanted, status) else wanted
 
 
@@ -167,6 +172,16 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
     }
 
 
+def closed_status(status: Status, contact: RunContact | None, now: datetime, generation: int) -> Status:
+    """A session for somebody who is done in this run, or on no list of it: it ends as that person's call did."""
+    canceled = _canceled_status(status, now, generation)
+    if contact is None or contact.state is None:
+        return canceled
+    canceled["result"]["disposition"] = contact.disposition
+    finished = {**canceled["conditions"][-1], "reason": contact.state, "message": "called already in this run"}
+    return {**canceled, "state": contact.state, "conditions": [*canceled["conditions"][:-1], finished]}
+
+
 def _canceled_status(status: Status, now: datetime, generation: int) -> Status:
     """A session that is canceled before anybody was called, or between two attempts."""
     existing = status.get("conditions") or []
@@ -183,19 +198,22 @@ def _canceled_status(status: Status, now: datetime, generation: int) -> Status:
 
 
 def retry_time(attempt: Attempt, attempts: Attempts) -> datetime | None:
-    """When the same person may be tried again, or None when this attempt was the last."""
-    if (
-        attempt.state != "settled"
-        or attempt.end_status not in _RETRYABLE
-        or attempt.number >= attempts.max
-        or attempt.ended_at is None
-    ):
+    """When the same person may be tried again, or None when this attempt was the last.
+
+    What never reached the carrier uses up none of the campaign's attempts, but has a bound and a growing pause of its
+    own. A number that the carrier refuses as such is not tried again.
+    """
+    if attempt.state != "settled" or attempt.end_status not in _RETRYABLE or attempt.ended_at is None:
         return None
-    minutes = {
-        "busy": attempts.retry_after_minutes.busy,
-        "no-answer": attempts.retry_after_minutes.no_answer,
-    }.get(attempt.end_status, NOT_PLACED_RETRY_MINUTES)
-    return attempt.ended_at + timedelta(minutes=minutes)
+    if not attempt.counts:
+        if attempt.not_placed >= NOT_PLACED_MAX:
+            return None
+        pause = NOT_PLACED_FIRST_PAUSE * (1 << min(attempt.not_placed - 1, 16))
+        return attempt.ended_at + min(pause, NOT_PLACED_LONGEST_PAUSE)
+    if attempt.tries >= attempts.max or attempt.end_status == "notPlaced":
+        return None
+    after = attempts.retry_after_minutes
+    return attempt.ended_at + timedelta(minutes=after.busy if attempt.end_status == "busy" else after.no_answer)
 
 
 def _final_state(attempt: Attempt) -> tuple[SessionState, Reason | None]:

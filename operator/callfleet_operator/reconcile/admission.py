@@ -9,13 +9,14 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError
+from callfleet_operator.kube import ConflictError, RefusedError
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
 from callfleet_operator.objects import Campaign, Key, Session, format_time
@@ -31,8 +32,10 @@ from callfleet_operator.plan.admission import (
     plan_admissions,
 )
 from callfleet_operator.plan.limits import account_keys
-from callfleet_operator.plan.session import admitted_status, pending_status, retry_time
-from callfleet_operator.reconcile import installation
+from callfleet_operator.plan.session import admitted_status, closed_status, pending_status, retry_time
+from callfleet_operator.reconcile import budget, installation
+from callfleet_operator.reconcile import campaign as campaigns
+from callfleet_operator.reconcile.session import is_this_call
 
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
@@ -50,18 +53,29 @@ async def reconcile(context: Context) -> None:
 
 
 async def _cycle(context: Context) -> None:
+    await _put_limits_in_force(context)
     attempts = await context.ledger.unsettled_attempts()
     snapshot, sessions = await take_snapshot(context, attempts)
     decisions = plan_admissions(snapshot, context.now())
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
-    if admits:
-        await _hold_and_bind(context, admits, sessions)
+    if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
     for wait in waits:
         await _write_wait(context, sessions[wait.session.key], wait)
     for pool in {item.session.pool for item in decisions}:
         context.queue.add(Key("Pool", *pool))
+
+
+async def _put_limits_in_force(context: Context) -> None:
+    """No hold under a limit, or for a campaign, older than the object in the store: after a start, above all."""
+    for item in context.store.budgets():
+        if context.in_force.get(Key("Budget", item.meta.namespace, item.meta.name)) != item.meta.version:
+            await budget.reconcile(context, Key("Budget", item.meta.namespace, item.meta.name))
+    for campaign in context.store.campaigns():
+        key = Key("Campaign", campaign.meta.namespace, campaign.meta.name)
+        if context.in_force.get(key) != campaign.meta.version:
+            await campaigns.mirror(context, campaign)
 
 
 async def take_snapshot(
@@ -77,10 +91,15 @@ async def take_snapshot(
         done = session.meta.deleted or session.spec.cancel
         if session.state is not SessionState.PENDING or done or key in open_by_session:
             continue
-        if campaign is None or campaign.meta.deleted:
+        if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
             continue
+        if context.stale.get(key) == session.meta.resource_version:
+            continue  # its last bind was refused: the watch has not caught up yet
+        try:
+            pending.append(_pending(context, session, campaign))
+        except TimeZoneError:
+            continue  # its Campaign says that it stalls, and why
         sessions[key] = session
-        pending.append(_pending(context, session, campaign))
     without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
     retries = await _retry_times(context, sessions)
     pending = [
@@ -90,7 +109,7 @@ async def take_snapshot(
         for item in pending
     ]
     live = Counter((item.namespace, item.campaign) for item in attempts if item.state in _LIVE)
-    campaigns = {
+    views = {
         (item.meta.namespace, item.meta.name): CampaignView(
             suspended=item.spec.suspend,
             max_concurrent=item.spec.pacing.max_concurrent,
@@ -105,13 +124,14 @@ async def take_snapshot(
             balance.held_micros,
             balance.spent_micros,
             usable=not balance.closed,
-            suspended=balance.suspended,
+            suspended=balance.suspended or balance.overrun,
             window_end=balance.window_end,
         )
         for balance in await context.ledger.balances()
     }
     room = max(0, context.settings.callfleet_carrier_max_concurrent - sum(live.values()))
-    return Snapshot(pending, campaigns, accounts, free_slots(context, attempts), room), sessions
+    slots = free_slots(context, attempts)
+    return Snapshot(pending, views, accounts, slots, room, context.prices.currency), sessions
 
 
 async def _retry_times(
@@ -142,11 +162,17 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         created=campaign.meta.created,
         currency=session.spec.currency,
         hold_micros=context.prices.worst_case_micros(session.spec.max_duration_seconds),
-        ceiling_micros=parse_micros(session.spec.max_cost) if session.spec.max_cost else None,
+        ceiling_micros=_ceiling(session, campaign),
         accounts=accounts,
         budgets_found=found,
         has_consent=True,
     )
+
+
+def _ceiling(session: Session, campaign: Campaign) -> int | None:
+    """The most this call may cost: by its campaign's limit as it is now, or by the maxCost of one made by hand."""
+    text = campaign.spec.limits.per_call if session.spec.campaign_uid else session.spec.max_cost
+    return parse_micros(text) if text else None
 
 
 def covering_accounts(context: Context, campaign: Campaign) -> tuple[tuple[str, ...], bool]:
@@ -197,24 +223,69 @@ def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
     return slots
 
 
-async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> None:
+async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> bool:
+    """True when something was held, so that there may be more to do at once."""
     numbers = await _attempt_numbers(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers) for admit in admits]
-    answers = await context.ledger.hold(requests)
+    answers = await _hold(context, requests)
     await pause_point(context.settings.callfleet_test_pause, "after-hold")
     for admit, request, answer in zip(admits, requests, answers, strict=True):
         ADMISSIONS.labels(result=answer.result.value).inc()
         session = sessions[admit.session.key]
         if answer.result is HoldResult.HELD:
-            await _bind(context, admit, request, session)
+            await _bind_or_revoke(context, admit, request, session)
         elif answer.result is HoldResult.WINDOW_CLOSED:
             # The day ended between plan and hold: the next cycle takes the new window's account.
             context.queue.add_after(Key("Admission"), 1.0)
         elif answer.result is HoldResult.CLOSED:
-            # Called already: the session's status follows from its last attempt.
-            context.queue.add(Key("CallSession", *admit.session.key))
+            await _end_closed(context, session)
         else:
             await _write_wait(context, session, _refused(admit, answer))
+    return any(answer.result is HoldResult.HELD for answer in answers)
+
+
+async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
+    """One transaction for the batch; when PostgreSQL refuses it, one for each, so that one bad item stops no other."""
+    try:
+        return await context.ledger.hold(requests)
+    except DBAPIError as error:
+        if error.connection_invalidated or len(requests) == 1:
+            raise
+    answers: list[HoldAnswer] = []
+    for request in requests:
+        try:
+            answers += await context.ledger.hold([request])
+        except DBAPIError as error:
+            _log.error("a hold was refused", session=request.session_name, error=type(error.orig).__name__)
+            answers.append(HoldAnswer(request.attempt_id, HoldResult.WINDOW_CLOSED))
+    return answers
+
+
+async def _end_closed(context: Context, session: Session) -> None:
+    """A session that may not be called (again): it ends as its contact did, or canceled when it is on no list."""
+    key = Key("CallSession", session.meta.namespace, session.meta.name)
+    latest = await context.ledger.latest_attempts(session.meta.namespace, [session.meta.name])
+    if session.meta.name in latest and is_this_call(session, latest[session.meta.name]):
+        context.queue.add(key)  # its status follows from its last attempt
+        return
+    run = await context.contacts.run(session.meta.namespace, session.spec.campaign, session.spec.run_id)
+    known = next((item for item in run if str(item.contact_id) == session.spec.contact_id), None)
+    status = closed_status(session.status, known, context.now(), session.meta.generation)
+    try:
+        context.store.apply("CallSession", await context.kube.write_status("CallSession", session.meta, status))
+    except ConflictError:
+        context.stale[(key.namespace, key.name)] = session.meta.resource_version
+
+
+async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:
+    """A bind that fails takes its grant back and leaves the others alone."""
+    try:
+        await _bind(context, admit, request, session)
+    except (ConflictError, RefusedError, OSError, TimeoutError) as error:
+        _log.warning("bind refused", session=session.meta.name, error=type(error).__name__)
+        await context.ledger.revoke(request.attempt_id, "BindRefused")
+        context.stale[admit.session.key] = session.meta.resource_version
+        context.queue.add(Key("CallSession", *admit.session.key))
 
 
 async def _attempt_numbers(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str], int]:
@@ -253,6 +324,7 @@ def _hold_request(context: Context, admit: Admit, session: Session, numbers: dic
         account_sid=context.settings.twilio_account_sid,
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
+        max_attempts=campaign.spec.attempts.max,
         script=campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
@@ -264,12 +336,7 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
         "held": format_micros(request.amount_micros),
     }
     status = admitted_status(session.status, attempt, admit.slot.pod_name, admit.slot.pod_uid, context.now())
-    try:
-        body = await context.kube.write_status("CallSession", session.meta, status)
-    except ConflictError:
-        await context.ledger.revoke(request.attempt_id, "BindRefused")
-        context.queue.add(Key("CallSession", *admit.session.key))
-        return
+    body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
     await context.tell("CallSession", session.meta, "Admitted", f"{attempt['held']} held, on {admit.slot.pod_name}")
@@ -297,6 +364,7 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     try:
         body = await context.kube.write_status("CallSession", session.meta, wanted)
     except ConflictError:
+        context.stale[(session.meta.namespace, session.meta.name)] = session.meta.resource_version
         return  # it changed meanwhile; the watch brings the news and the next cycle looks again
     context.store.apply("CallSession", body)
     context.queue.add(Key("Campaign", session.meta.namespace, session.spec.campaign))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from callfleet_core.dialing import EndEvidence, EndStatus
+from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt
 from callfleet_core.pricing import CostLine
 from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
@@ -21,6 +22,7 @@ EVERY_S = 1.0
 # A grant that no session names after this long was never bound.
 UNBOUND_AFTER = timedelta(seconds=15)
 POLL_EVERY = timedelta(seconds=10)
+LIVE_POLL_EVERY = timedelta(seconds=60)
 EVIDENCE_MARGIN = timedelta(seconds=10)
 CANCEL_PATIENCE = timedelta(seconds=5)
 LOOKUP_AFTER = timedelta(seconds=30)
@@ -40,6 +42,8 @@ async def reconcile(context: Context) -> None:
     for attempt in attempts:
         try:
             await _tend(context, attempt)
+        except StaleEpochError:
+            raise
         except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
             failed += 1
             _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
@@ -77,7 +81,7 @@ def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None
         return "CampaignGone"
     if campaign.spec.suspend:
         return "Suspended"
-    if all(pod.meta.uid != attempt.granted_pod_uid for pod in context.store.pods(attempt.namespace)):
+    if _is_pod_gone(context, attempt):
         return "PodLost"
     session = context.store.session(attempt.namespace, attempt.session_name)
     named = ((session.status.get("attempt") or {}).get("id") if session else None) == str(attempt.id)
@@ -101,7 +105,15 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
     # A canceled call was ended at the carrier: its callback may be missing, too.
     canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
-    if (now < overdue + EVIDENCE_MARGIN and not canceled) or _asked_lately(attempt, now):
+    if attempt.answered_at is None and _is_pod_gone(context, attempt):
+        # Nobody would talk to whoever picks up.
+        await context.carrier.end(attempt.call_sid)
+        canceled = True
+    if _asked_lately(attempt, now):
+        return
+    # A completed callback may be lost: a call is asked after now and then while it is thought to be live.
+    quiet_for = now - (attempt.last_lookup_at or placed)
+    if now < overdue + EVIDENCE_MARGIN and not canceled and quiet_for < LIVE_POLL_EVERY:
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
     call = await context.carrier.fetch(attempt.call_sid)
@@ -114,6 +126,10 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         call = await context.carrier.end(attempt.call_sid)
     if call is not None:
         await _record_end(context, attempt, call, now)
+
+
+def _is_pod_gone(context: Context, attempt: Attempt) -> bool:
+    return all(pod.meta.uid != attempt.granted_pod_uid for pod in context.store.pods(attempt.namespace))
 
 
 def _asked_lately(attempt: Attempt, now: datetime) -> bool:
@@ -129,19 +145,23 @@ async def _record_end(context: Context, attempt: Attempt, call: CarrierCall, now
 
 
 async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: datetime) -> None:
-    """Searches the carrier's list for a call whose placing got no answer. It is never placed again."""
+    """Searches the carrier's list for a call whose placing got no answer. It is never placed again.
+
+    Of the calls that are no other attempt's, the one created closest to ours is ours; no other is touched.
+    """
     wait = SECOND_LOOKUP_AFTER if attempt.lookups_empty else POLL_EVERY
     if attempt.last_lookup_at is not None and now - attempt.last_lookup_at < wait:
         return
     numbers = await context.ledger.numbers(attempt.id)
     calls = await context.carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
+    known = await context.ledger.known_sids([call.sid for call in calls])
+    calls = [call for call in calls if call.sid not in known]
     await context.ledger.note_lookup(attempt.id, empty=not calls)
-    for call in sorted(calls, key=lambda item: item.created or begun):
-        if await context.dialing.record_placed(attempt.id, call.sid) == "second_sid":
-            await context.carrier.end(call.sid)
-        else:
-            await _record_end(context, attempt, call, now)
-    if not calls and attempt.lookups_empty >= 1:
+    if calls:
+        ours = min(calls, key=lambda call: abs((call.created or begun) - begun))
+        await context.dialing.record_placed(attempt.id, ours.sid)
+        await _record_end(context, attempt, ours, now)
+    elif attempt.lookups_empty >= 1:
         _log.warning("dial outcome unknown", attempt=str(attempt.id))
         await context.dialing.record_ended(attempt.id, EndEvidence(source="operator", status="unresolved", at=now))
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
@@ -155,7 +175,13 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
         return
     lines: list[CostLine] = []
     if attempt.end_status == "completed":
-        lines = context.prices.connectivity(attempt.duration_s or 0)
+        duration_s = attempt.duration_s
+        if duration_s is None and attempt.call_sid is not None:
+            call = await context.carrier.fetch(attempt.call_sid)
+            duration_s = call.duration_s if call else None
+        if duration_s is None:
+            raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
+        lines = context.prices.connectivity(duration_s)
     if await context.ledger.settle(attempt.id, lines) == "settled":
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
         context.queue.add(Key("Campaign", attempt.namespace, attempt.campaign))

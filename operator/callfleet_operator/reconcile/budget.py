@@ -9,6 +9,7 @@ from callfleet_core.ledger import Balance, LimitResult, account_key
 from callfleet_core.money import format_micros
 from callfleet_core.windows import TimeZoneError, Window
 from callfleet_operator.context import Context
+from callfleet_operator.kube import ConflictError
 from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition
@@ -25,10 +26,13 @@ async def reconcile(context: Context, key: Key) -> None:
     """Puts the limits in force, then shows what the ledger has."""
     budget = context.store.budget(key.namespace, key.name)
     if budget is None:
+        await context.ledger.close_account(namespace=key.namespace, kind="Budget", name=key.name)
+        context.in_force.pop(key, None)
         return
     try:
         limits = limits_now(budget.spec.limits, budget.spec.time_zone, context.now())
     except TimeZoneError as error:
+        context.in_force[key] = budget.meta.version
         await _write(context, budget, _stalled(budget, "InvalidTimeZone", str(error), context))
         return
     result = await put_in_force(
@@ -39,6 +43,7 @@ async def reconcile(context: Context, key: Key) -> None:
         budget.spec.currency,
         suspended=budget.spec.suspend or budget.meta.deleted,
     )
+    context.in_force[key] = budget.meta.version
     if result is LimitResult.CURRENCY_MISMATCH:
         await _write(context, budget, _stalled(budget, "CurrencyMismatch", CURRENCY_MESSAGE, context))
         return
@@ -73,16 +78,16 @@ async def put_in_force(
     return worst
 
 
-async def close(context: Context, namespace: str, name: str, uid: str) -> None:
-    """A deleted Budget: no new holds; granted attempts are revoked by the cycle that follows."""
-    await context.ledger.close_account(namespace=namespace, kind="Budget", name=name, uid=uid)
-    context.queue.add(Key("Attempts"))
-
-
 async def _write(context: Context, budget: Budget, wanted: dict[str, Any]) -> None:
     """Writes the status unless nothing but time has passed."""
     if any(budget.status.get(name) != value for name, value in wanted.items()):
-        await context.kube.write_status("Budget", budget.meta, {**wanted, "asOf": format_time(context.now())})
+        try:
+            body = await context.kube.write_status(
+                "Budget", budget.meta, {**wanted, "asOf": format_time(context.now())}
+            )
+        except ConflictError:
+            return  # the watch brings the newer object, and its key, at once
+        context.store.apply("Budget", body)
 
 
 def _stalled(budget: Budget, reason: str, message: str, context: Context) -> dict[str, Any]:

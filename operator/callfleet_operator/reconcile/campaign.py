@@ -10,6 +10,7 @@ from callfleet_core.api.callsession import SessionState
 from callfleet_core.api.campaign import InlineContact
 from callfleet_core.contactlist import ContactListError, parse_contacts
 from callfleet_core.contacts import ConsentIn, ContactIn, RunContact
+from callfleet_core.errors import PhoneError
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.phone import normalise
@@ -35,16 +36,11 @@ async def reconcile(context: Context, key: Key) -> None:
     """One look at a Campaign."""
     campaign = context.store.campaign(key.namespace, key.name)
     if campaign is None:
+        await context.contacts.close_campaign(key.namespace, key.name)
+        context.in_force.pop(key, None)
+        context.queue.add(Key("Attempts"))
         return
-    # Mirrored first: a suspended or deleted campaign must stop at begin_dial, whatever else is late.
-    await context.contacts.mirror_campaign(
-        namespace=key.namespace,
-        name=key.name,
-        uid=campaign.meta.uid,
-        generation=campaign.meta.generation,
-        suspended=campaign.spec.suspend,
-        closed=campaign.meta.deleted,
-    )
+    await mirror(context, campaign)
     if campaign.meta.deleted:
         await _drain(context, campaign)
         return
@@ -63,19 +59,27 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add_after(key, CONTACTS_EVERY_S)
     contacts = await context.contacts.run(key.namespace, key.name, campaign.spec.run_id)
     if limit in {LimitResult.APPLIED, LimitResult.STALE}:
+        await _drop_unlisted(context, campaign, contacts)
         await _create_due(context, campaign, contacts)
-    await _drop_older_runs(context, campaign)
+    if campaign.status.get("observedGeneration") != campaign.meta.generation:
+        for session in context.store.sessions(key.namespace, key.name):
+            context.queue.add(Key("CallSession", key.namespace, session.meta.name))
     await _write_status(context, campaign, contacts, limit, problem)
     context.queue.add(Key("Admission"))
 
 
-async def close(context: Context, namespace: str, name: str, uid: str, generation: int) -> None:
-    """A deleted Campaign: dials nobody any more; live calls end as they would."""
+async def mirror(context: Context, campaign: Campaign) -> None:
+    """Says what begin_dial may count on, before anything else: a suspended or deleted campaign dials nobody."""
+    meta = campaign.meta
     await context.contacts.mirror_campaign(
-        namespace=namespace, name=name, uid=uid, generation=generation, suspended=False, closed=True
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        generation=meta.generation,
+        suspended=campaign.spec.suspend,
+        closed=meta.deleted,
     )
-    context.loaded_contacts.pop(uid, None)
-    context.queue.add(Key("Attempts"))
+    context.in_force[Key("Campaign", meta.namespace, meta.name)] = meta.version
 
 
 async def _drain(context: Context, campaign: Campaign) -> None:
@@ -119,7 +123,7 @@ async def _load_contacts(context: Context, campaign: Campaign) -> None:
 async def _contacts(context: Context, campaign: Campaign) -> list[ContactIn]:
     source, namespace = campaign.spec.contacts, campaign.meta.namespace
     if source.inline is not None:
-        return [_contact(item) for item in source.inline]
+        return _inline(source.inline)
     ref, kind = (source.secret_ref, "Secret") if source.secret_ref else (source.config_map_ref, "ConfigMap")
     if ref is None:
         raise ContactListError("the campaign names no source of contacts")  # the API server refuses such a one
@@ -129,10 +133,20 @@ async def _contacts(context: Context, campaign: Campaign) -> list[ContactIn]:
     return parse_contacts(text)
 
 
-def _contact(item: InlineContact) -> ContactIn:
-    given = item.consent
-    consent = ConsentIn(given.kind, given.source, given.time) if given else None
-    return ContactIn(normalise(item.phone), item.name, consent)
+def _inline(items: Sequence[InlineContact]) -> list[ContactIn]:
+    """The inline contacts, each number once. Raises ContactListError naming the entries that cannot be dialled."""
+    contacts: dict[str, ContactIn] = {}
+    for position, item in enumerate(items, start=1):
+        try:
+            number = normalise(item.phone)
+        except PhoneError as error:
+            raise ContactListError(f"contact {position}: {error}") from error
+        if number in contacts:
+            raise ContactListError(f"contact {position} has the same number as an earlier one: keep one of them")
+        given = item.consent
+        consent = ConsentIn(given.kind, given.source, given.time) if given else None
+        contacts[number] = ContactIn(number, item.name, consent)
+    return list(contacts.values())
 
 
 async def _create_due(context: Context, campaign: Campaign, contacts: Sequence[RunContact]) -> None:
@@ -146,10 +160,12 @@ async def _create_due(context: Context, campaign: Campaign, contacts: Sequence[R
         await context.kube.create_session(manifests.session(campaign, contact, ceiling))
 
 
-async def _drop_older_runs(context: Context, campaign: Campaign) -> None:
-    """Sessions of an earlier run that nobody has called yet would call people whom the new run calls too."""
+async def _drop_unlisted(context: Context, campaign: Campaign, contacts: Sequence[RunContact]) -> None:
+    """Pending sessions of an earlier run, or of people who left the list, would call whom nobody means to call."""
+    listed = {item.session_name for item in contacts}
     for session in context.store.sessions(campaign.meta.namespace, campaign.meta.name):
-        if session.spec.run_id != campaign.spec.run_id and session.state is SessionState.PENDING:
+        ours = session.spec.campaign_uid is not None
+        if ours and session.state is SessionState.PENDING and session.meta.name not in listed:
             await context.kube.delete_session(session.meta)
 
 

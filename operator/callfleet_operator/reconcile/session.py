@@ -28,12 +28,12 @@ async def reconcile(context: Context, key: Key) -> None:
     if session is None:
         return
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
-    attempt = (await context.ledger.latest_attempts(key.namespace, [key.name])).get(key.name)
+    attempt = await _latest(context, session)
     cancel = is_canceled(session, campaign)
     if attempt is not None and attempt.state in _OPEN and cancel:
         await end_attempt(context, attempt)
         context.queue.add_after(key, ENDING_EVERY_S)
-        attempt = (await context.ledger.latest_attempts(key.namespace, [key.name])).get(key.name)
+        attempt = await _latest(context, session)
     attempts = campaign.spec.attempts if campaign else Attempts()
     status = plan_session(session.status, attempt, attempts, context.now(), session.meta.generation, cancel=cancel)
     if status is not None:
@@ -42,6 +42,18 @@ async def reconcile(context: Context, key: Key) -> None:
         await _let_go(context, session, attempt)
     elif session.is_terminal and campaign is not None:
         await _expire(context, session, campaign)
+
+
+async def _latest(context: Context, session: Session) -> Attempt | None:
+    found = await context.ledger.latest_attempts(session.meta.namespace, [session.meta.name])
+    attempt = found.get(session.meta.name)
+    return attempt if attempt is not None and is_this_call(session, attempt) else None
+
+
+def is_this_call(session: Session, attempt: Attempt) -> bool:
+    """False for an attempt of another contact, run or campaign whose object had the same name."""
+    spec = session.spec
+    return (attempt.campaign, attempt.run_id, str(attempt.contact_id)) == (spec.campaign, spec.run_id, spec.contact_id)
 
 
 def is_canceled(session: Session, campaign: Campaign | None) -> bool:

@@ -11,8 +11,9 @@ import pytest
 
 from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
+from callfleet_core.contacts import RunContact
 from callfleet_core.ledger import Attempt
-from callfleet_operator.plan.session import admitted_status, pending_status, plan_session
+from callfleet_operator.plan.session import admitted_status, closed_status, pending_status, plan_session, retry_time
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 ID = UUID("0192f0c5-0000-7000-8000-000000000001")
@@ -23,7 +24,7 @@ ATTEMPT = Attempt(
     ring_timeout_s=20, max_queue_s=30, granted_pod_uid="pod", granted_at=NOW, expires_at=NOW, begun_at=None,
     placed_at=None, answered_at=None, ended_at=None, cancel_requested_at=None, call_sid=None, reason=None,
     end_status=None, duration_s=None, actual_micros=None, lookups_empty=0, last_lookup_at=None,
-    disposition=None, uncovered=False,
+    disposition=None, uncovered=False, counts=True, tries=1, not_placed=0,
 )  # fmt: skip
 ADMITTED = admitted_status({}, {"id": str(ID), "number": 1, "held": "0.036"}, "pool-0", str(ID), NOW)
 
@@ -101,7 +102,7 @@ def test_an_unknown_dial_fails_the_session_while_its_money_stays_held() -> None:
     assert status["result"]["settled"] is False
 
 
-@pytest.mark.parametrize(("end_status", "minutes"), [("busy", 15), ("no-answer", 240), ("notPlaced", 1)])
+@pytest.mark.parametrize(("end_status", "minutes"), [("busy", 15), ("no-answer", 240)])
 def test_busy_and_no_answer_are_tried_again_later(end_status: str, minutes: int) -> None:
     status = plan_session(ADMITTED, settled(end_status), THRICE, NOW)
     assert status is not None
@@ -113,8 +114,44 @@ def test_busy_and_no_answer_are_tried_again_later(end_status: str, minutes: int)
     assert plan_session(waiting, settled(end_status), THRICE, later) is None
 
 
+def test_what_never_reached_the_carrier_uses_up_no_attempt() -> None:
+    pauses = []
+    for failures in (1, 2, 3, 19):
+        attempt = settled("notPlaced", counts=False, tries=0, not_placed=failures)
+        status = plan_session(ADMITTED, attempt, ONCE, NOW)
+        assert status is not None
+        assert status["reason"] == "RetryScheduled"
+        due = retry_time(attempt, ONCE)
+        assert due is not None
+        pauses.append((due - NOW).total_seconds())
+    assert pauses == [15, 30, 60, 1800]
+    given_up = plan_session(ADMITTED, settled("notPlaced", counts=False, tries=0, not_placed=20), ONCE, NOW)
+    assert given_up is not None
+    assert given_up["state"] == "Failed"
+
+
+def test_a_number_that_the_carrier_refuses_is_not_tried_again() -> None:
+    status = plan_session(ADMITTED, settled("notPlaced", counts=True), THRICE, NOW)
+    assert status is not None
+    assert status["state"] == "Failed"
+
+
+def test_an_end_that_was_told_is_never_taken_back() -> None:
+    done = plan_session(ADMITTED, settled("busy"), ONCE, NOW)
+    assert done is not None
+    assert plan_session(done, settled("busy"), THRICE, NOW) is None  # attempts.max was raised afterwards
+    assert plan_session(done, replace(ATTEMPT, state="placed", begun_at=NOW - timedelta(hours=1)), ONCE, NOW) is None
+
+
+def test_a_session_for_somebody_who_is_done_ends_as_their_call_did() -> None:
+    known = RunContact(ID, 0, "spring-1-x", "Completed", "qualified")
+    status = closed_status({}, known, NOW, 1)
+    assert (status["state"], status["result"]["disposition"]) == ("Completed", "qualified")
+    assert closed_status({}, None, NOW, 1)["state"] == "Canceled"
+
+
 def test_the_last_attempt_is_not_tried_again() -> None:
-    status = plan_session(ADMITTED, settled("busy", number=3), THRICE, NOW)
+    status = plan_session(ADMITTED, settled("busy", number=3, tries=3), THRICE, NOW)
     assert status is not None
     assert status["state"] == "Completed"
 

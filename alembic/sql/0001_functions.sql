@@ -296,7 +296,7 @@ CREATE FUNCTION dial_order(p_attempt uuid) RETURNS jsonb LANGUAGE sql STABLE AS 
         'attempt_id', a.id, 'number', a.number, 'namespace', a.namespace, 'campaign', a.campaign,
         'session', a.session_name, 'contact_id', a.contact_id, 'to', c.phone, 'from_', a.from_number,
         'contact_name', c.name, 'time_limit_s', a.time_limit_s, 'ring_timeout_s', a.ring_timeout_s,
-        'account_sid', a.account_sid, 'api_base_url', k.api_base_url, 'public_url', k.public_url,
+        'max_queue_s', a.max_queue_s, 'account_sid', a.account_sid, 'api_base_url', k.api_base_url, 'public_url', k.public_url,
         'generation', a.owner_generation, 'script', a.script, 'time_zone', a.time_zone)
     FROM dial_attempts a JOIN contacts c ON c.id = a.contact_id
     JOIN carrier_accounts k ON k.account_sid = a.account_sid WHERE a.id = p_attempt;

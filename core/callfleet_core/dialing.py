@@ -42,6 +42,7 @@ class DialOrder(BaseModel):
     contact_name: str | None
     time_limit_s: int
     ring_timeout_s: int
+    max_queue_s: int = 30
     account_sid: str
     api_base_url: str
     public_url: str

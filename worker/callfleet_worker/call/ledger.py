@@ -22,6 +22,8 @@ GRANT_WAIT_S = 120.0
 FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 4.0
 EVIDENCE_TRIES = 6
+# Nobody but this worker knows that no call was placed: it says so for five minutes before it gives up.
+NOT_PLACED_TRIES = 80
 LEAST_WAIT_S = 0.05
 
 _log = structlog.get_logger(__name__)
@@ -40,6 +42,8 @@ class AttemptLedger:
         nonce = uuid4()
         deadline = _now() + GRANT_WAIT_S
         while True:
+            if stop.is_set():
+                return "Stopping"  # the grant expires, and another worker gets the next
             decision = await self._retried(lambda: self._dials.begin_dial(self._attempt, self._pod, nonce), deadline)
             if decision.verdict is Verdict.GO and decision.order is not None:
                 self._generation = decision.order.generation
@@ -70,7 +74,8 @@ class AttemptLedger:
         """Ends the attempt: there is certainly no call."""
         evidence = EndEvidence(source="worker", status="notPlaced", error_code=error_code, at=datetime.now(UTC))
         await self._evidence(
-            lambda: self._dials.record_ended(self._attempt, evidence, pod_uid=self._pod, generation=self._generation)
+            lambda: self._dials.record_ended(self._attempt, evidence, pod_uid=self._pod, generation=self._generation),
+            NOT_PLACED_TRIES,
         )
 
     async def is_over(self) -> bool:
@@ -82,14 +87,14 @@ class AttemptLedger:
             return False
         return view is None or view.state in ("ended", "settled", "revoked")
 
-    async def _evidence(self, say: Callable[[], Awaitable[_Answer]]) -> _Answer | None:
-        for attempt in range(EVIDENCE_TRIES):
+    async def _evidence(self, say: Callable[[], Awaitable[_Answer]], tries: int = EVIDENCE_TRIES) -> _Answer | None:
+        for attempt in range(tries):
             try:
                 return await say()
             except (SQLAlchemyError, OSError) as error:
                 _log.warning("evidence could not be recorded", error=type(error).__name__)
-                await asyncio.sleep(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**attempt))
-        _log.error("evidence is left to the carrier's callbacks", attempt=str(self._attempt))
+                await asyncio.sleep(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempt, 8)))
+        _log.error("evidence was not recorded: the operator asks the carrier", attempt=str(self._attempt))
         return None
 
     async def _retried(self, ask: Callable[[], Awaitable[_Answer]], deadline: float) -> _Answer:

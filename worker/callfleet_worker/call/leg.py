@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 
 from callfleet_core.dialing import DialOrder
 
-QUEUE_S = 30
 LEG_GRACE_S = 120
 CONVERSATION_TTL_S = 3_600  # I2 of docs/requirements.md
 
@@ -46,7 +45,7 @@ class LegRegistry:
         }
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping=fields)
-            pipe.expire(key, order.time_limit_s + order.ring_timeout_s + QUEUE_S + LEG_GRACE_S)
+            pipe.expire(key, order.time_limit_s + order.ring_timeout_s + order.max_queue_s + LEG_GRACE_S)
             await pipe.execute()
 
     async def forget(self, attempt_id: UUID) -> None:

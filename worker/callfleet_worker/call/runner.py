@@ -26,7 +26,7 @@ from callfleet_worker.agents.scoring import lead_of
 from callfleet_worker.agents.state import CallState
 from callfleet_worker.call.carrier import Carrier, NotPlaced, Placed, UnknownPlaced
 from callfleet_worker.call.ledger import AttemptLedger
-from callfleet_worker.call.leg import QUEUE_S, LegAddress, LegRegistry
+from callfleet_worker.call.leg import LegAddress, LegRegistry
 from callfleet_worker.call.media_server import StreamStart, media_server
 from callfleet_worker.call.record import CallTranscript
 from callfleet_worker.llm.client import LlmClient
@@ -90,7 +90,13 @@ class CallRunner:
         llm = self._model(order)
         beside: list[asyncio.Task[Any]] = []
         try:
-            plan = self._plan(order)
+            try:
+                plan = self._plan(order)
+            except (ValueError, KeyError, OSError) as error:
+                # The right to dial is ours already: it is given back, and nobody is called.
+                _log.error("the call cannot be planned", attempt=str(self._attempt), error=type(error).__name__)
+                await self._ledger.not_placed("unplannable")
+                return CallEnd("notPlaced", reason="unplannable")
             team = Team(plan, llm, self._services.speaker.prepare)
             beside.append(asyncio.create_task(self._services.speaker.prepare_all(plan.book.texts())))
             if llm is not None:
@@ -148,6 +154,8 @@ class CallRunner:
         self, order: DialOrder, carrier: Carrier, address: LegAddress
     ) -> Placed | NotPlaced | UnknownPlaced:
         """Registers the leg, then sends the one POST; without a leg nobody would answer the call, so it is not sent."""
+        if self._stop.is_set():
+            return NotPlaced("stopping")
         try:
             await self._services.legs.register(order, address)
         except (RedisError, OSError) as error:
@@ -169,7 +177,7 @@ class CallRunner:
 
     async def _await_media(self, order: DialOrder, *, certain: bool) -> bool:
         """Waits for the person to pick up; false when the carrier says that the call ended, or the time is over."""
-        limit_s = order.ring_timeout_s + QUEUE_S + (0 if certain else order.time_limit_s)
+        limit_s = order.ring_timeout_s + order.max_queue_s + (0 if certain else order.time_limit_s)
         deadline = asyncio.get_running_loop().time() + limit_s + MEDIA_GRACE_S
         while asyncio.get_running_loop().time() < deadline and not self._stop.is_set():
             with contextlib.suppress(TimeoutError):

@@ -439,7 +439,7 @@ BEGIN
         state = CASE WHEN v.state = 'settled' THEN 'settled' ELSE 'ended' END,
         reason = CASE WHEN v.state = 'settled' THEN 'LateEvidence' ELSE v.reason END,
         call_sid = COALESCE(v.call_sid, v_sid), end_status = v_status, evidence = p_evidence,
-        counts = v_status <> 'notPlaced' OR number_is_bad(p_evidence->>'error_code'),
+        counts = COALESCE(v_status, '') <> 'notPlaced' OR number_is_bad(p_evidence->>'error_code'),
         duration_s = (p_evidence->>'duration_s')::integer, ended_at = (p_evidence->>'at')::timestamptz
         WHERE id = p_attempt;
     UPDATE calls SET status = v_status, end_time = (p_evidence->>'at')::timestamptz,

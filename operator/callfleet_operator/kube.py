@@ -33,10 +33,6 @@ class ConflictError(CallFleetError):
     """The object changed or vanished meanwhile: look again."""
 
 
-class RefusedError(CallFleetError):
-    """The API server refused a status as invalid or forbidden; the text is its own."""
-
-
 class TokenBucket:
     """Bounds a rate; at most BURST writes at once, then WRITES_PER_SECOND."""
 
@@ -100,8 +96,6 @@ class Kube:
         except ApiException as error:
             if error.status in {404, 409}:
                 raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error
-            if error.status in {400, 403, 422}:
-                raise RefusedError(f"{kind} {meta.namespace}/{meta.name}: {str(error.reason)[:200]}") from error
             raise
 
     async def set_finalizers(self, kind: str, meta: Meta, finalizers: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError, RefusedError
+from callfleet_operator.kube import ConflictError
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
 from callfleet_operator.objects import Campaign, Key, Session, format_time
@@ -281,7 +281,7 @@ async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, 
     """A bind that fails takes its grant back and leaves the others alone."""
     try:
         await _bind(context, admit, request, session)
-    except (ConflictError, RefusedError, OSError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
         _log.warning("bind refused", session=session.meta.name, error=type(error).__name__)
         await context.ledger.revoke(request.attempt_id, "BindRefused")
         context.stale[admit.session.key] = session.meta.resource_version

@@ -45,6 +45,7 @@ class CallRequest:
     method: str = "POST"
     twiml: str | None = None
     fallback_url: str | None = None
+    fallback_method: str = "POST"
     status_callback: str | None = None
     status_callback_method: str = "POST"
     status_callback_events: frozenset[str] = frozenset({"completed"})
@@ -65,6 +66,7 @@ class Call:
     start_time: datetime | None = None
     end_time: datetime | None = None
     duration_s: int | None = None
+    dialled: bool = False
     answered: bool = False
     sip_code: int | None = None
     price_micros: int | None = None
@@ -72,6 +74,8 @@ class Call:
     stream_minutes: int = 0
     billed_minutes: int = 0
     sequence: int = 0
+    queue_ms: int = 0
+    deleted: bool = False  # hidden from the API; what it cost stays on the bill
     warnings: list[int] = field(default_factory=list)
     reply_ms: list[float] = field(default_factory=list)  # last speech sample sent to first audible sample received
     cut_ins: int = 0
@@ -107,9 +111,17 @@ class CallStore:
         return self._calls.get(sid)
 
     def newest_first(self) -> Iterator[Call]:
-        """Every call, the newest first, as Twilio lists them."""
+        """Every call, the newest first."""
         return reversed(self._calls.values())
 
+    def listed(self) -> Iterator[Call]:
+        """Every call that was not deleted, the newest first."""
+        return (call for call in self.newest_first() if not call.deleted)
+
     def live(self) -> int:
-        """How many calls have not ended."""
+        """How many calls have not ended; queued ones count too."""
         return sum(not call.ended for call in self._calls.values())
+
+    def dialled(self) -> int:
+        """How many calls have left the queue and have not ended: the account's concurrency."""
+        return sum(call.dialled and not call.ended for call in self._calls.values())

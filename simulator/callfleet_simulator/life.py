@@ -15,9 +15,11 @@ from callfleet_simulator import billing
 from callfleet_simulator.audio import LineNoise
 from callfleet_simulator.callbacks import CallbackQueue, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
+from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
-from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream
+from callfleet_simulator.faults import Faults, Kind
+from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream, Trouble
 from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, Person
 from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
@@ -28,6 +30,8 @@ log = structlog.get_logger(__name__)
 UNKNOWN_NUMBER_S = 0.5  # what a network takes to say that a number is not in service
 MAX_DOCUMENTS = 50  # a call that is redirected for ever ends here
 RETRIEVAL_FAILED = 11200
+TOO_MANY_AT_ONCE = 10004
+STREAM_FAULTS = (Kind.DYING_STREAM, Kind.FROZEN_STREAM)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,12 @@ class Line:
     person_at: Callable[[str], Person | None]
     far_end: Callable[[Call, Person], FarEnd]
     noise: Callable[[], LineNoise]
+    queue: DialQueue
+    faults: Faults
+    has_room: Callable[[], bool]
     queue_s: float
-    price_delay_s: float
+    price_delay_s: Callable[[], float]
+    closing: asyncio.Event
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class CallLife:
 
     async def run(self) -> None:
         """From queued to billed, with every callback delivered or given up."""
-        callbacks = CallbackQueue(self.call, self._line.webhooks)
+        callbacks = CallbackQueue(self.call, self._line.webhooks, self._line.faults)
         try:
             await self._dial(callbacks)
         except asyncio.CancelledError:  # stopped hard: nothing is delivered any more
@@ -95,6 +103,12 @@ class CallLife:
         await asyncio.gather(callbacks.finish(), self._price())
 
     async def _dial(self, callbacks: CallbackQueue) -> None:
+        if not await self._line.queue.turn(self._over):
+            return self._close(self._end_status)
+        if not self._line.has_room():
+            self._warn(TOO_MANY_AT_ONCE, "the account's calls at once are used up")
+            return self._close(CallStatus.FAILED)
+        self.call.dialled = True
         if await self._waited(self._line.queue_s):
             return self._close(self._end_status)
         callbacks.post("initiated")
@@ -102,6 +116,9 @@ class CallLife:
         if person is None:
             canceled = await self._waited(UNKNOWN_NUMBER_S)
             return self._close(self._end_status if canceled else CallStatus.FAILED, sip_code=404)
+        if person.behaviour is Behaviour.FAILED:
+            canceled = await self._waited(UNKNOWN_NUMBER_S)
+            return self._close(self._end_status if canceled else CallStatus.FAILED, sip_code=person.sip_code)
         self.call.start_time = now()
         self.call.move(CallStatus.RINGING)
         callbacks.post("ringing")
@@ -179,7 +196,8 @@ class CallLife:
             if fallback is None:
                 raise
             failed = {"ErrorCode": str(RETRIEVAL_FAILED), "ErrorUrl": document.url}
-            return await self._line.webhooks.fetch_twiml(fallback, "POST", {**params, **failed})
+            method = self.call.request.fallback_method
+            return await self._line.webhooks.fetch_twiml(fallback, method, {**params, **failed})
 
     async def _follow(self, verbs: list[Verb], far_end: FarEnd) -> Document | None:
         """Runs a document's verbs. Returns the document to go on with, or None: the call is over."""
@@ -204,12 +222,16 @@ class CallLife:
     async def _stream(self, verb: Stream, far_end: FarEnd) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness)
+        stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness, self._trouble())
         end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
         if end.code is not None:
             self._warn(end.code, "the media stream was ended by the other side or broke")
         if stream.connected:
             self._stream_seconds.append(math.ceil(loop.time() - began))
+
+    def _trouble(self) -> Trouble:
+        dies, freezes = (self._line.faults.strike(kind, self.call.request.to) for kind in STREAM_FAULTS)
+        return Trouble(dies.after_s if dies else None, freezes.after_s if freezes else None)
 
     def _warn(self, code: int, reason: str) -> None:
         self.call.warnings.append(code)
@@ -218,6 +240,9 @@ class CallLife:
         say("carrier note", call_sid=self.call.sid, code=code, reason=reason)
 
     async def _price(self) -> None:
-        await asyncio.sleep(self._line.price_delay_s)
+        late = self._line.faults.strike(Kind.LATE_PRICE, self.call.request.to)
+        delay_s = late.after_s if late else self._line.price_delay_s()
+        with suppress(TimeoutError):  # a simulator that stops closes its books
+            await asyncio.wait_for(self._line.closing.wait(), delay_s)
         self.call.price_micros = billing.connectivity_micros(self.call, self._line.prices)
         self.call.date_updated = now()

@@ -9,11 +9,11 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from callfleet_simulator.errors import PeopleFileError
+from callfleet_simulator.errors import REFUSALS, PeopleFileError, readable
+from callfleet_simulator.faults import Fault, Number
 
 MAX_FILE_BYTES = 1024 * 1024
 
-Number = Annotated[str, StringConstraints(pattern=r"^\+[1-9]\d{6,14}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Phrase = Annotated[str, StringConstraints(min_length=2, max_length=80)]
 Topic = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -31,6 +31,8 @@ class Behaviour(StrEnum):
     WILLING = "willing"
     BUSY = "busy"
     NO_ANSWER = "noAnswer"
+    FAILED = "failed"
+    REFUSED = "refused"
 
 
 class Voice(Strict):
@@ -63,6 +65,8 @@ class Person(Strict):
 
     name: str = Field(min_length=1, max_length=60)
     behaviour: Behaviour = Behaviour.WILLING
+    sip_code: int = Field(default=503, ge=400, le=699, description="failed: the SIP response that ends the call.")
+    error_code: int = Field(default=21214, description="refused: the API's error code when it is called.")
     ring_s: float = Field(default=3.0, ge=0, le=600, description="How long it rings before they pick up.")
     answer_after_s: float = Field(default=0.6, ge=0, le=30, description="Picked up, until they say the greeting.")
     greeting: Line | None = Field(default=None, description="Said on picking up; null: waits to be spoken to.")
@@ -85,10 +89,12 @@ class Person(Strict):
         return self.behaviour is Behaviour.WILLING and bool(self.script or self.greeting)
 
     @model_validator(mode="after")
-    def _pause_is_a_range(self) -> Self:
+    def _values_fit(self) -> Self:
         low, high = self.thinks_s
         if not 0 <= low <= high <= 10:
             raise ValueError("thinks_s must be [from, to] with 0 <= from <= to <= 10")
+        if self.error_code not in REFUSALS:
+            raise ValueError(f"error_code must be one of {', '.join(map(str, REFUSALS))}")
         return self
 
 
@@ -100,6 +106,7 @@ class People(Strict):
         default_factory=list, max_length=20, description="Rules that each talking person has after their own."
     )
     people: dict[Number, Person] = Field(min_length=1, max_length=10_000)
+    faults: list[Fault] = Field(default_factory=list, max_length=100, description="Switched on from the start.")
 
     @model_validator(mode="after")
     def _topics_exist(self) -> Self:
@@ -133,12 +140,4 @@ def load_people(path: Path) -> People:
     try:
         return People.model_validate(content)
     except ValidationError as error:
-        raise PeopleFileError(f"{path} cannot be used:\n{_readable(error)}") from error
-
-
-def _readable(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "(top)"
-        lines.append(f"  {place}: {problem['msg']}")
-    return "\n".join(lines)
+        raise PeopleFileError(f"{path} cannot be used:\n{readable(error)}") from error

@@ -41,6 +41,7 @@ def call_request(form: Form) -> CallRequest:
         method=http_method(form, "Method"),
         twiml=twiml,
         fallback_url=form.text("FallbackUrl"),
+        fallback_method=http_method(form, "FallbackMethod"),
         status_callback=form.text("StatusCallback"),
         status_callback_method=http_method(form, "StatusCallbackMethod"),
         status_callback_events=_events(form),

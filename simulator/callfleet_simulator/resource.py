@@ -57,7 +57,7 @@ def call_json(call: Call, currency: str) -> dict[str, object]:
         "forwarded_from": None,
         "group_sid": None,
         "caller_name": None,
-        "queue_time": "0",
+        "queue_time": str(call.queue_ms),
         "stir_verstat": None,
         "trunk_sid": None,
         "uri": f"{base}.json",

@@ -121,3 +121,17 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - the world has no event to wait for
             await asyncio.sleep(0.01)
+
+
+EVENTS = ["initiated", "ringing", "answered", "completed"]
+
+
+async def place(simulator_url: str, application: Application, to: str, **options: Any) -> Any:
+    """A call through the real SDK, with every callback asked for."""
+    settings = {
+        "url": application.url + "/voice",
+        "status_callback": application.url + "/status",
+        "status_callback_event": EVENTS,
+        **options,
+    }
+    return await asyncio.to_thread(sdk(simulator_url).calls.create, to=to, from_=CALLER, **settings)

@@ -49,6 +49,7 @@ async def simulator() -> AsyncIterator[Running]:
         TOKEN,
         api_keys={"SK1": "key-secret"},
         numbers=frozenset({CALLER}),
+        calls_per_second=50,
         queue_s=0.05,
         price_delay_s=0.2,
     )

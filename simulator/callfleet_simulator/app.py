@@ -17,10 +17,9 @@ from callfleet_simulator.life import Document
 from callfleet_simulator.listing import matching, page
 from callfleet_simulator.replies import answered
 from callfleet_simulator.requests import call_request, check_url, http_method
-from callfleet_simulator.resource import API_VERSION, call_json, usage_json
+from callfleet_simulator.resource import API_VERSION, CATEGORIES, call_json, usage_json
 
 ACCOUNT = f"/{API_VERSION}/Accounts/{{account_sid}}"
-CATEGORIES = ("calls-outbound", "calls-media-stream-minutes")
 
 
 router = APIRouter()

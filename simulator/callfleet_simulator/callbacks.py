@@ -30,6 +30,11 @@ def call_params(call: Call) -> dict[str, str]:
     }
 
 
+def amd_params(call: Call) -> dict[str, str]:
+    """What machine detection found, as its own callback and the first request for TwiML carry it."""
+    return {"AnsweredBy": call.answered_by or "unknown", "MachineDetectionDuration": str(call.amd_ms)}
+
+
 def event_params(call: Call, event: str) -> dict[str, str]:
     """A status callback's parameters; uses up one of the call's sequence numbers."""
     params = call_params(call)
@@ -43,6 +48,8 @@ def event_params(call: Call, event: str) -> dict[str, str]:
         duration_s = call.duration_s or 0
         params["CallDuration"] = str(duration_s)
         params["Duration"] = str(started_minutes(duration_s) if call.answered else 0)
+        if call.answered_by is not None:
+            params["AnsweredBy"] = call.answered_by
         if call.sip_code is not None:
             params["SipResponseCode"] = str(call.sip_code)
     return params

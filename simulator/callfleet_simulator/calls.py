@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from callfleet_simulator.amd import AmdSettings
+
 
 class CallStatus(StrEnum):
     """Twilio's status values of a call. (`initiated` exists only as a callback event.)"""
@@ -49,6 +51,7 @@ class CallRequest:
     status_callback: str | None = None
     status_callback_method: str = "POST"
     status_callback_events: frozenset[str] = frozenset({"completed"})
+    amd: AmdSettings | None = None
     ring_timeout_s: float = 60
     time_limit_s: float = 14_400
 
@@ -69,6 +72,9 @@ class Call:
     dialled: bool = False
     answered: bool = False
     sip_code: int | None = None
+    answered_by: str | None = None
+    amd_ms: int = 0
+    amd_micros: int = 0
     price_micros: int | None = None
     stream_micros: int = 0
     stream_minutes: int = 0

@@ -16,12 +16,13 @@ from callfleet_simulator.billing import load_prices
 from callfleet_simulator.calls import Call, CallRequest, CallStatus, CallStore, new_sid, now
 from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import invalid, not_found, queue_full, refusal, too_many_requests, unfinished
-from callfleet_simulator.far_end import FarEnd, SilentPerson
+from callfleet_simulator.far_end import FarEnd
 from callfleet_simulator.faults import Faults
 from callfleet_simulator.life import CallLife, Document, Line
 from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, People, Person
 from callfleet_simulator.resource import API_VERSION
+from callfleet_simulator.voiceless import voiceless
 from callfleet_simulator.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
@@ -29,11 +30,6 @@ log = structlog.get_logger(__name__)
 STOP_TIMEOUT_S = 8.0
 
 FarEndFactory = Callable[[Call, Person], FarEnd]
-
-
-def silent(_call: Call, _person: Person) -> FarEnd:
-    """The default far end: answers and says nothing, needs no models."""
-    return SilentPerson()
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class CarrierConfig:
 class Carrier:
     """Everything behind the REST API. Use as `async with`: leaving ends live calls and delivers callbacks."""
 
-    def __init__(self, config: CarrierConfig, people: People, far_end: FarEndFactory = silent) -> None:
+    def __init__(self, config: CarrierConfig, people: People, far_end: FarEndFactory = voiceless) -> None:
         self.config = config
         self.people = people
         self.prices = load_prices()
@@ -183,7 +179,9 @@ class Carrier:
             "billed_micros": {
                 "calls_outbound": sum(call.price_micros or 0 for call in calls),
                 "media_streams": sum(call.stream_micros for call in calls),
+                "machine_detection": sum(call.amd_micros for call in calls),
             },
+            "answered_by": dict(Counter(call.answered_by for call in calls if call.answered_by)),
             "currency": self.prices.currency,
             "faults": self.faults.struck(),
             "warnings": dict(Counter(str(code) for call in calls for code in call.warnings)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from contextlib import suppress
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -13,8 +14,9 @@ import structlog
 
 from callfleet_simulator import billing
 from callfleet_simulator.audio import LineNoise
-from callfleet_simulator.callbacks import CallbackQueue, call_params
+from callfleet_simulator.callbacks import CallbackQueue, amd_params, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
+from callfleet_simulator.detection import Detection
 from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
@@ -31,6 +33,7 @@ UNKNOWN_NUMBER_S = 0.5  # what a network takes to say that a number is not in se
 MAX_DOCUMENTS = 50  # a call that is redirected for ever ends here
 RETRIEVAL_FAILED = 11200
 TOO_MANY_AT_ONCE = 10004
+NO_AMD_CALLBACK = 21262
 STREAM_FAULTS = (Kind.DYING_STREAM, Kind.FROZEN_STREAM)
 
 
@@ -72,12 +75,16 @@ class CallLife:
         self._interrupt = asyncio.Event()
         self._next: Document | None = None
         self._stream_seconds: list[float] = []
+        self._detection: Detection | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     def end(self, status: CallStatus) -> None:
         """Ends the call as soon as its task runs: canceled while it rings, completed later."""
         if not self._over.is_set():
             self._end_status = status
             self._over.set()
+            if self._detection is not None:
+                self._detection.stop()
             self._interrupt.set()
 
     def redirect(self, document: Document) -> None:
@@ -100,7 +107,7 @@ class CallLife:
             duration_s=self.call.duration_s,
         )
         callbacks.post("completed")
-        await asyncio.gather(callbacks.finish(), self._price())
+        await asyncio.gather(callbacks.finish(), self._price(), *([self._listening] if self._listening else []))
 
     async def _dial(self, callbacks: CallbackQueue) -> None:
         if not await self._line.queue.turn(self._over):
@@ -151,11 +158,13 @@ class CallLife:
         answered_at = loop.time()
         limit_s = self.call.request.time_limit_s
         limit = loop.call_later(limit_s, self.end, CallStatus.COMPLETED)
-        far_end = self._line.far_end(self.call, person)
+        far_end = self._overheard(self._line.far_end(self.call, person), person)
         hang_up = asyncio.create_task(self._when_hung_up(far_end))
         try:
+            await self._detect()
             await self._follow_documents(far_end)
         finally:
+            self.end(CallStatus.COMPLETED)
             limit.cancel()
             hang_up.cancel()
             with suppress(asyncio.CancelledError):
@@ -165,6 +174,32 @@ class CallLife:
             self.call.duration_s = math.ceil(min(loop.time() - answered_at, limit_s))
             billing.bill(self.call, self._line.prices, self._stream_seconds)
             self._close(CallStatus.COMPLETED, sip_code=200)
+
+    def _overheard(self, far_end: FarEnd, person: Person) -> FarEnd:
+        settings = self.call.request.amd
+        if settings is None:
+            return far_end
+        self._detection = Detection(self.call, settings, far_end, person.detected_as)
+        return self._detection
+
+    async def _detect(self) -> None:
+        """Starts machine detection, if it is wanted, and waits for it unless it runs beside the call."""
+        if self._detection is None:
+            return None
+        settings = self._detection.settings
+        if not settings.asynchronous:
+            return await self._detection.run()
+        if settings.callback is None:
+            self._warn(NO_AMD_CALLBACK, "machine detection beside the call has no callback to tell")
+        self._listening = asyncio.create_task(self._tell_who_answered(self._detection))
+        return None
+
+    async def _tell_who_answered(self, detection: Detection) -> None:
+        await detection.run()
+        url = detection.settings.callback
+        if url is not None:
+            params = {"CallSid": self.call.sid, "AccountSid": self.call.account_sid, **amd_params(self.call)}
+            await self._line.webhooks.notify(url, detection.settings.callback_method, params, secrets.token_hex(16))
 
     async def _when_hung_up(self, far_end: FarEnd) -> None:
         await far_end.hung_up.wait()
@@ -189,6 +224,8 @@ class CallLife:
         if document.url is None:
             return document.twiml or ""
         params = call_params(self.call)
+        if self._detection is not None and not self._detection.settings.asynchronous:
+            params |= amd_params(self.call)
         try:
             return await self._line.webhooks.fetch_twiml(document.url, document.method, params)
         except WebhookError:
@@ -223,11 +260,24 @@ class CallLife:
         loop = asyncio.get_running_loop()
         began = loop.time()
         stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness, self._trouble())
-        end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
+        with self._carried():
+            end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
         if end.code is not None:
             self._warn(end.code, "the media stream was ended by the other side or broke")
         if stream.connected:
             self._stream_seconds.append(math.ceil(loop.time() - began))
+
+    @contextmanager
+    def _carried(self) -> Iterator[None]:
+        """While a stream carries the call's audio, machine detection only listens to it."""
+        if self._detection is None:
+            yield
+            return
+        self._detection.streaming = True
+        try:
+            yield
+        finally:
+            self._detection.streaming = False
 
     def _trouble(self) -> Trouble:
         dies, freezes = (self._line.faults.strike(kind, self.call.request.to) for kind in STREAM_FAULTS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz, utils
 
-from callfleet_simulator.people import Person, Rule
+from callfleet_simulator.people import MACHINES, Person, Rule
 
 # Whisper errs in a letter or two of a phrase; below this, other phrases begin to fit.
 FITS = 84.0
@@ -72,6 +72,8 @@ class Mind:
 def spoken_lines(person: Person, rules: list[Rule]) -> list[str]:
     """Everything the person may say, in the order in which they are likely to need it."""
     lines = [] if person.greeting is None else [person.greeting]
+    if person.behaviour in MACHINES:
+        return lines
     for rule in rules:
         lines += [*rule.asks_back, *rule.says]
     return list(dict.fromkeys([*lines, *person.fallback]))

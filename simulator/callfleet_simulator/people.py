@@ -9,6 +9,7 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from callfleet_simulator.amd import AnsweredBy
 from callfleet_simulator.errors import REFUSALS, PeopleFileError, readable
 from callfleet_simulator.faults import Fault, Number
 
@@ -33,6 +34,11 @@ class Behaviour(StrEnum):
     NO_ANSWER = "noAnswer"
     FAILED = "failed"
     REFUSED = "refused"
+    MACHINE = "machine"
+    FAX = "fax"
+
+
+MACHINES = frozenset({Behaviour.MACHINE, Behaviour.FAX})
 
 
 class Voice(Strict):
@@ -70,6 +76,9 @@ class Person(Strict):
     ring_s: float = Field(default=3.0, ge=0, le=600, description="How long it rings before they pick up.")
     answer_after_s: float = Field(default=0.6, ge=0, le=30, description="Picked up, until they say the greeting.")
     greeting: Line | None = Field(default=None, description="Said on picking up; null: waits to be spoken to.")
+    beep: bool = Field(default=True, description="machine: beeps after the greeting.")
+    beep_after_s: float = Field(default=0.8, ge=0, le=10, description="machine: from the greeting to the beep.")
+    detected_as: AnsweredBy | None = Field(default=None, description="What machine detection takes them for.")
     voice: Voice = Voice()
     thinks_s: tuple[float, float] = Field(default=(0.6, 1.4), description="Pause before an answer: from, to.")
     patience_s: float = Field(default=12.0, ge=2, le=120, description="Silence after which they ask who is there.")
@@ -86,6 +95,8 @@ class Person(Strict):
     @property
     def talks(self) -> bool:
         """Whether they ever say anything."""
+        if self.behaviour is Behaviour.MACHINE:
+            return self.greeting is not None
         return self.behaviour is Behaviour.WILLING and bool(self.script or self.greeting)
 
     @model_validator(mode="after")

@@ -52,6 +52,7 @@ class Application:
     url: str = ""
     callbacks: list[dict[str, str]] = field(default_factory=list)
     twiml_requests: list[dict[str, str]] = field(default_factory=list)
+    amd_callbacks: list[dict[str, str]] = field(default_factory=list)
     bad_signatures: int = 0
     fail_callbacks: int = 0
 
@@ -82,6 +83,11 @@ class Application:
                 self.fail_callbacks -= 1
                 return Response(status_code=503)
             self.callbacks.append(form)
+            return Response(status_code=204)
+
+        @app.post("/amd")
+        async def amd(request: Request) -> Response:
+            self.amd_callbacks.append(await self.form(request))
             return Response(status_code=204)
 
         @app.websocket("/media")

@@ -83,7 +83,7 @@ async def test_stats_need_the_account(tmp_path: Path) -> None:
         assert (await client.get("/simulator/stats")).status_code == 401
         stats = (await client.get("/simulator/stats", auth=(ACCOUNT, TOKEN))).json()
     assert stats["calls"] == {}
-    assert stats["billed_micros"] == {"calls_outbound": 0, "media_streams": 0}
+    assert stats["billed_micros"] == {"calls_outbound": 0, "media_streams": 0, "machine_detection": 0}
 
 
 async def test_the_command_takes_the_pace_and_faults_from_its_options_and_the_people_file(tmp_path: Path) -> None:

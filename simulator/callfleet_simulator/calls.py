@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,6 +86,7 @@ class Call:
     warnings: list[int] = field(default_factory=list)
     reply_ms: list[float] = field(default_factory=list)  # last speech sample sent to first audible sample received
     cut_ins: int = 0
+    pressed: deque[str] = field(default_factory=deque)  # keys that the stream has not told yet
 
     @property
     def ended(self) -> bool:

@@ -77,7 +77,7 @@ class Carrier:
             lateness=self.lateness,
             person_at=self.people.people.get,
             far_end=self._far_end,
-            noise=lambda: LineNoise(self._random.getrandbits(32)),
+            noise=lambda dbm0: LineNoise(self._random.getrandbits(32), dbm0),
             queue=self.queue,
             faults=self.faults,
             has_room=lambda: self.calls.dialled() < self.config.max_calls,

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 import structlog
 
 from callfleet_simulator import billing
-from callfleet_simulator.audio import LineNoise
+from callfleet_simulator.audio import NOISE_DBM0, LineNoise
 from callfleet_simulator.callbacks import CallbackQueue, amd_params, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
 from callfleet_simulator.detection import Detection
@@ -46,7 +46,7 @@ class Line:
     lateness: Lateness
     person_at: Callable[[str], Person | None]
     far_end: Callable[[Call, Person], FarEnd]
-    noise: Callable[[], LineNoise]
+    noise: Callable[[float], LineNoise]
     queue: DialQueue
     faults: Faults
     has_room: Callable[[], bool]
@@ -75,6 +75,7 @@ class CallLife:
         self._interrupt = asyncio.Event()
         self._next: Document | None = None
         self._stream_seconds: list[float] = []
+        self._noise_dbm0 = NOISE_DBM0
         self._detection: Detection | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -158,6 +159,7 @@ class CallLife:
         answered_at = loop.time()
         limit_s = self.call.request.time_limit_s
         limit = loop.call_later(limit_s, self.end, CallStatus.COMPLETED)
+        self._noise_dbm0 = person.noise_dbm0
         far_end = self._overheard(self._line.far_end(self.call, person), person)
         hang_up = asyncio.create_task(self._when_hung_up(far_end))
         try:
@@ -259,7 +261,8 @@ class CallLife:
     async def _stream(self, verb: Stream, far_end: FarEnd) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness, self._trouble())
+        noise = self._line.noise(self._noise_dbm0)
+        stream = MediaStream(self.call, verb, far_end, noise, self._line.lateness, self._trouble())
         with self._carried():
             end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
         if end.code is not None:

@@ -132,11 +132,16 @@ class MediaStream:
             if self._has_reached(self._trouble.freezes_s):
                 await asyncio.Event().wait()  # until the call is over or the other side has had enough
             await socket.send(self._message("media", self._next_frame()))
+            await self._tell_keys(socket)
             heard, reached = self._playout.pop()
             self._person.hear(heard)
             reached, self._marks = [*self._marks, *reached], []
             for name in reached:
                 await socket.send(self._message("mark", {"name": name}))
+
+    async def _tell_keys(self, socket: ClientConnection) -> None:
+        while self._call.pressed:
+            await socket.send(self._message("dtmf", {"track": "inbound_track", "digit": self._call.pressed.popleft()}))
 
     def _has_reached(self, after_s: float | None) -> bool:
         return after_s is not None and self._chunk * FRAME_MS >= after_s * 1000

@@ -12,12 +12,12 @@ from callfleet_simulator.pacing import Lateness, Ticker
 
 
 class Detection:
-    """A far end around the real one, which overhears it. While no stream carries the call, `run` moves it on."""
+    """A far end around the real one, which overhears it. While nothing else does, `run` moves it on."""
 
     def __init__(self, call: Call, settings: AmdSettings, far_end: FarEnd, detected_as: AnsweredBy | None) -> None:
         self.settings = settings
         self.finished = asyncio.Event()
-        self.streaming = False
+        self.carried = False
         self.hung_up = far_end.hung_up
         self._call = call
         self._far_end = far_end
@@ -29,7 +29,7 @@ class Detection:
         ticker = Ticker(FRAME_MS / 1000, Lateness(kept=1))
         while not self.finished.is_set():
             await ticker.tick()
-            if not self.streaming:
+            if not self.carried:
                 self.speak()
                 self.hear(SILENCE)
 

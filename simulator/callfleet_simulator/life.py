@@ -21,9 +21,11 @@ from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
 from callfleet_simulator.faults import Faults, Kind
+from callfleet_simulator.holding import hold
 from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream, Trouble
 from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, Person
+from callfleet_simulator.tones import murmur
 from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
 from callfleet_simulator.webhooks import WebhookError, Webhooks
 
@@ -246,9 +248,12 @@ class CallLife:
             match verb:
                 case Hangup() | Reject():
                     return None
-                case Say(seconds) | Pause(seconds):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._interrupt.wait(), seconds)
+                case Say(seconds, words):
+                    with self._carried():
+                        await hold(far_end, seconds, self._interrupt, murmur(words))
+                case Pause(seconds):
+                    with self._carried():
+                        await hold(far_end, seconds, self._interrupt)
                 case Stream():
                     await self._stream(verb, far_end)
             if self._interrupt.is_set():  # ended, or redirected
@@ -272,15 +277,15 @@ class CallLife:
 
     @contextmanager
     def _carried(self) -> Iterator[None]:
-        """While a stream carries the call's audio, machine detection only listens to it."""
+        """While something else moves the called side on, machine detection only listens to it."""
         if self._detection is None:
             yield
             return
-        self._detection.streaming = True
+        self._detection.carried = True
         try:
             yield
         finally:
-            self._detection.streaming = False
+            self._detection.carried = False
 
     def _trouble(self) -> Trouble:
         dies, freezes = (self._line.faults.strike(kind, self.call.request.to) for kind in STREAM_FAULTS)

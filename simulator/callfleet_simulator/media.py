@@ -122,6 +122,7 @@ class MediaStream:
             await socket.send(self._message("stop", stop))
 
     async def _send(self, socket: ClientConnection) -> None:
+        self._call.pressed.clear()  # keys that were pressed before there was a stream are not told
         await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         await socket.send(self._message("start", self._start()))
         ticker = Ticker(FRAME_MS / 1000, self._lateness)

@@ -9,7 +9,7 @@ from callfleet_simulator.audio import SAMPLE_RATE, Pcm, at_level, level
 BEEP_HZ, BEEP_S, BEEP_DBM0 = 1400.0, 0.4, -14.0
 FAX_HZ, FAX_S = 2100.0, 3.3  # ITU-T T.30's CED
 KEY_S, KEY_GAP_S, KEY_DBM0 = 0.1, 0.08, -12.0
-WORDS_PER_SECOND = 2.5
+WORDS_PER_SECOND = 2.5  # a usual speaking rate
 
 _ROWS, _COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477, 1633)  # ITU-T Q.23
 _KEYS = ("123A", "456B", "789C", "*0#D")

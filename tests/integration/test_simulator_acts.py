@@ -164,6 +164,21 @@ async def test_they_hang_up_in_the_middle_of_the_answer(simulator: Running, appl
     assert len(listener.loudness()) - begin - length <= 5
 
 
+@pytest.mark.parametrize("twiml", ['<Pause length="20"/>', "<Say>" + "word " * 50 + "</Say>"])
+async def test_they_live_on_where_no_stream_does(simulator: Running, application: Application, twiml: str) -> None:
+    application.twiml = f"<Response>{twiml}</Response>"
+    call = await place(simulator.url, application, PRESSES)
+    await until(lambda: simulator.carrier.find(call.sid).ended)
+    assert simulator.carrier.find(call.sid).duration_s == 3  # they hang up after two seconds
+
+
+async def test_they_hang_up_on_the_carriers_own_voice(simulator: Running, application: Application) -> None:
+    application.twiml = "<Response><Pause length='1'/><Say>" + "word " * 50 + "</Say></Response>"
+    call = await place(simulator.url, application, LEAVES)
+    await until(lambda: simulator.carrier.find(call.sid).ended)
+    assert simulator.carrier.find(call.sid).duration_s == 3  # a second of silence, and one and a bit of the voice
+
+
 @pytest.mark.speech
 async def test_machine_detection_tells_a_real_voice_from_a_recorded_one(
     application: Application, tmp_path: Path

@@ -36,16 +36,26 @@ from callfleet_worker.voice.progress import PAUSE_MS, duration_ms, question_hear
 from callfleet_worker.voice.transcript import AgentTurn, Transcript, UserTurn
 from callfleet_worker.voice.turn_clock import TurnClock
 
-GREETING_WAIT_S = 1.2
-GREETING_LENGTH_S = 4.0
-SILENCE_S = 6.0
-MARK_GRACE_S = 2.5
 HEARD_ENOUGH = 0.5
 MAX_EVENTS = 1_000
 MAX_RESTARTS = 1
 
 _log = structlog.get_logger(__name__)
 _STRONG = frozenset({Intent.OPT_OUT, Intent.WRONG_PERSON})
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long things may take, in seconds.
+
+    `greeting_wait_s`: after pick-up, for the person's hello; `greeting_length_s`: for its end; `silence_s`: after our
+    last word, before we ask whether somebody is there; `mark_grace_s`: for the carrier's mark, beyond the reply.
+    """
+
+    greeting_wait_s: float = 1.2
+    greeting_length_s: float = 4.0
+    silence_s: float = 6.0
+    mark_grace_s: float = 2.5
 
 
 class Phase(StrEnum):
@@ -76,8 +86,10 @@ class Conversation(FrameProcessor):
         clock: TurnClock,
         transcript: Transcript,
         finished: Callable[[], Awaitable[None]],
+        timings: Timings | None = None,
     ) -> None:
         super().__init__()
+        self._timings = timings or Timings()
         self._team, self._speaker, self._clock, self._transcript = team, speaker, clock, transcript
         self._finished = finished
         self.state = CallState()
@@ -121,7 +133,7 @@ class Conversation(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, StartFrame):
             self._actor = self.create_task(self._act())
-            self._after("greet", GREETING_WAIT_S)
+            self._after("greet", self._timings.greeting_wait_s)
         if isinstance(frame, EndFrame | CancelFrame):
             await self._stop()
         if isinstance(frame, UtteranceFrame | MarkFrame | SustainedSpeechFrame):
@@ -171,7 +183,7 @@ class Conversation(FrameProcessor):
                 case UserStoppedSpeakingFrame():
                     self._voice = False
                     if self.phase is Phase.LISTENING:
-                        self._after("silence", SILENCE_S)
+                        self._after("silence", self._timings.silence_s)
                 case SustainedSpeechFrame():
                     if self.phase in (Phase.SPEAKING, Phase.THINKING):
                         await self._interrupt()
@@ -186,7 +198,7 @@ class Conversation(FrameProcessor):
     async def _on_tick(self, tick: Tick) -> None:
         if tick.kind == "greet" and self.phase is Phase.GREETING:
             if self._voice:
-                self._after("greet", GREETING_LENGTH_S)
+                self._after("greet", self._timings.greeting_length_s)
                 self._voice = False
             else:
                 self._begin("start")
@@ -287,7 +299,7 @@ class Conversation(FrameProcessor):
     def _on_turned(self, turned: Turned) -> None:
         if turned.reply is self._reply and self.phase is Phase.SPEAKING:
             length_ms = sum(duration_ms(line, self._speaker.cached) for line in self._lines)
-            self._after("mark", length_ms / 1000 + MARK_GRACE_S)
+            self._after("mark", length_ms / 1000 + self._timings.mark_grace_s)
 
     async def _reply_heard(self) -> None:
         self._cancel_timer("mark")
@@ -297,7 +309,7 @@ class Conversation(FrameProcessor):
             return
         self.phase = Phase.LISTENING
         if not self._voice:
-            self._after("silence", SILENCE_S)
+            self._after("silence", self._timings.silence_s)
 
     async def _end(self) -> None:
         self.phase = Phase.OVER

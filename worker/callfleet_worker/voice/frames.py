@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipecat.frames.frames import DataFrame, SystemFrame, TranscriptionFrame
 
@@ -25,7 +25,10 @@ class UtteranceFrame(TranscriptionFrame):
 
     `last_voice_at` is when its last speech sample was received (event-loop seconds), `speech_ms` how long the
     person spoke, `decode_ms` how long Whisper took, `began_at` when the first sample was received.
+    An interruption must not drop it: it is what interrupted us.
     """
+
+    interruptible: bool = field(default=False, init=False)
 
     last_voice_at: float = 0.0
     began_at: float = 0.0

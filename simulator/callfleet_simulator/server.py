@@ -51,7 +51,15 @@ class _Server(uvicorn.Server):
 
 def _server(app: FastAPI) -> _Server:
     return _Server(
-        uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", backlog=BACKLOG, server_header=False)
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            backlog=BACKLOG,
+            server_header=False,
+            proxy_headers=False,
+        )
     )
 
 

@@ -13,7 +13,7 @@ from callfleet_simulator.calls import Call, now
 from callfleet_simulator.carrier import Carrier
 from callfleet_simulator.errors import ApiError, LostReplyError, invalid
 from callfleet_simulator.forms import Form, parse_form, read_form
-from callfleet_simulator.life import Document
+from callfleet_simulator.line import Document
 from callfleet_simulator.listing import matching, page
 from callfleet_simulator.replies import answered
 from callfleet_simulator.requests import call_request, check_url, http_method

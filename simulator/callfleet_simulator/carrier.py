@@ -18,7 +18,8 @@ from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import invalid, not_found, queue_full, refusal, too_many_requests, unfinished
 from callfleet_simulator.far_end import FarEnd
 from callfleet_simulator.faults import Faults
-from callfleet_simulator.life import CallLife, Document, Line
+from callfleet_simulator.life import CallLife
+from callfleet_simulator.line import Document, Line
 from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, People, Person
 from callfleet_simulator.resource import API_VERSION

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import structlog
 
 from callfleet_simulator import billing
-from callfleet_simulator.audio import NOISE_DBM0, LineNoise
+from callfleet_simulator.audio import NOISE_DBM0
 from callfleet_simulator.callbacks import CallbackQueue, amd_params, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
 from callfleet_simulator.detection import Detection
-from callfleet_simulator.dialqueue import DialQueue
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
-from callfleet_simulator.faults import Faults, Kind
+from callfleet_simulator.faults import Kind
 from callfleet_simulator.holding import hold
+from callfleet_simulator.line import Document, Line
 from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream, Trouble
-from callfleet_simulator.pacing import Lateness
 from callfleet_simulator.people import Behaviour, Person
 from callfleet_simulator.tones import murmur
 from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
-from callfleet_simulator.webhooks import WebhookError, Webhooks
+from callfleet_simulator.webhooks import WebhookError
 
 log = structlog.get_logger(__name__)
 
@@ -37,33 +35,6 @@ RETRIEVAL_FAILED = 11200
 TOO_MANY_AT_ONCE = 10004
 NO_AMD_CALLBACK = 21262
 STREAM_FAULTS = (Kind.DYING_STREAM, Kind.FROZEN_STREAM)
-
-
-@dataclass(frozen=True)
-class Line:
-    """What the carrier lends to each call."""
-
-    webhooks: Webhooks
-    prices: billing.Prices
-    lateness: Lateness
-    person_at: Callable[[str], Person | None]
-    far_end: Callable[[Call, Person], FarEnd]
-    noise: Callable[[float], LineNoise]
-    queue: DialQueue
-    faults: Faults
-    has_room: Callable[[], bool]
-    queue_s: float
-    price_delay_s: Callable[[], float]
-    closing: asyncio.Event
-
-
-@dataclass(frozen=True)
-class Document:
-    """Where the next TwiML comes from."""
-
-    twiml: str | None = None
-    url: str | None = None
-    method: str = "POST"
 
 
 class CallLife:

@@ -13,6 +13,7 @@ from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
 from callfleet.parts.commands import parts_app
 from callfleet.parts.errors import PartError
+from callfleet.simulator import PASS_ON, simulator
 from callfleet_core.errors import CallFleetError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
 app.command("demo")(demo)
+app.command("simulator", context_settings=PASS_ON)(simulator)
 
 
 def main() -> None:

@@ -14,11 +14,12 @@ MICROS = 1_000_000
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices a minute, in micros (millionths) of `currency`."""
+    """Prices in micros (millionths) of `currency`."""
 
     currency: str
     voice_micros_per_min: int
     stream_micros_per_min: int
+    amd_micros_per_call: int
 
 
 def load_prices() -> Prices:
@@ -29,6 +30,7 @@ def load_prices() -> Prices:
         currency=table["currency"],
         voice_micros_per_min=int(Decimal(per_minute["calls_outbound"]) * MICROS),
         stream_micros_per_min=int(Decimal(per_minute["media_streams"]) * MICROS),
+        amd_micros_per_call=int(Decimal(table["per_call"]["machine_detection"]) * MICROS),
     )
 
 
@@ -46,12 +48,14 @@ def price_text(micros: int) -> str:
 def bill(call: Call, prices: Prices, stream_seconds: list[float]) -> None:
     """Writes the minutes and stream charges of an ended call; its connectivity price is for `price_micros`.
 
-    An unanswered call costs nothing. Each media stream is billed by its own started minutes.
+    An unanswered call costs nothing. Each media stream is billed by its own started minutes, machine detection by the
+    call.
     """
     if not call.answered:
         return
     call.billed_minutes = started_minutes(call.duration_s or 0)
     call.stream_minutes = sum(started_minutes(seconds) for seconds in stream_seconds)
+    call.amd_micros = prices.amd_micros_per_call if call.answered_by is not None else 0
     call.stream_micros = call.stream_minutes * prices.stream_micros_per_min
 
 

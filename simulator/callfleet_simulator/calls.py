@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from callfleet_simulator.amd import AmdSettings
 
 
 class CallStatus(StrEnum):
@@ -45,9 +48,11 @@ class CallRequest:
     method: str = "POST"
     twiml: str | None = None
     fallback_url: str | None = None
+    fallback_method: str = "POST"
     status_callback: str | None = None
     status_callback_method: str = "POST"
     status_callback_events: frozenset[str] = frozenset({"completed"})
+    amd: AmdSettings | None = None
     ring_timeout_s: float = 60
     time_limit_s: float = 14_400
 
@@ -65,16 +70,23 @@ class Call:
     start_time: datetime | None = None
     end_time: datetime | None = None
     duration_s: int | None = None
+    dialled: bool = False
     answered: bool = False
     sip_code: int | None = None
+    answered_by: str | None = None
+    amd_ms: int = 0
+    amd_micros: int = 0
     price_micros: int | None = None
     stream_micros: int = 0
     stream_minutes: int = 0
     billed_minutes: int = 0
     sequence: int = 0
+    queue_ms: int = 0
+    deleted: bool = False  # hidden from the API; what it cost stays on the bill
     warnings: list[int] = field(default_factory=list)
     reply_ms: list[float] = field(default_factory=list)  # last speech sample sent to first audible sample received
     cut_ins: int = 0
+    pressed: deque[str] = field(default_factory=deque)  # keys that the stream has not told yet
 
     @property
     def ended(self) -> bool:
@@ -107,9 +119,17 @@ class CallStore:
         return self._calls.get(sid)
 
     def newest_first(self) -> Iterator[Call]:
-        """Every call, the newest first, as Twilio lists them."""
+        """Every call, the newest first."""
         return reversed(self._calls.values())
 
+    def listed(self) -> Iterator[Call]:
+        """Every call that was not deleted, the newest first."""
+        return (call for call in self.newest_first() if not call.deleted)
+
     def live(self) -> int:
-        """How many calls have not ended."""
+        """How many calls have not ended; queued ones count too."""
         return sum(not call.ended for call in self._calls.values())
+
+    def dialled(self) -> int:
+        """How many calls have left the queue and have not ended: the account's concurrency."""
+        return sum(call.dialled and not call.ended for call in self._calls.values())

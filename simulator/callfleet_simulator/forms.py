@@ -47,9 +47,14 @@ def parse_form(text: str) -> Form:
 
 async def read_form(request: Request) -> Form:
     """The request's body as a form. Raises ApiError 413 beyond the bound."""
+    return parse_form((await read_body(request)).decode("utf-8", "replace"))
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's body. Raises ApiError 413 beyond the bound."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise ApiError(413, 20001, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    return parse_form(body.decode("utf-8", "replace"))
+    return bytes(body)

@@ -4,53 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urljoin
 
 import structlog
 
 from callfleet_simulator import billing
-from callfleet_simulator.audio import LineNoise
-from callfleet_simulator.callbacks import CallbackQueue, call_params
+from callfleet_simulator.audio import NOISE_DBM0
+from callfleet_simulator.callbacks import CallbackQueue, amd_params, call_params
 from callfleet_simulator.calls import Call, CallStatus, now
+from callfleet_simulator.detection import Detection
 from callfleet_simulator.errors import TwimlError
 from callfleet_simulator.far_end import FarEnd
-from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream
-from callfleet_simulator.pacing import Lateness
+from callfleet_simulator.faults import Kind
+from callfleet_simulator.holding import hold
+from callfleet_simulator.line import Document, Line
+from callfleet_simulator.media import CLOSED_BY_SERVER, MediaStream, Trouble
 from callfleet_simulator.people import Behaviour, Person
+from callfleet_simulator.tones import murmur
 from callfleet_simulator.twiml import Hangup, Pause, Reject, Say, Stream, Verb, parse
-from callfleet_simulator.webhooks import WebhookError, Webhooks
+from callfleet_simulator.webhooks import WebhookError
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN_NUMBER_S = 0.5  # what a network takes to say that a number is not in service
 MAX_DOCUMENTS = 50  # a call that is redirected for ever ends here
 RETRIEVAL_FAILED = 11200
-
-
-@dataclass(frozen=True)
-class Line:
-    """What the carrier lends to each call."""
-
-    webhooks: Webhooks
-    prices: billing.Prices
-    lateness: Lateness
-    person_at: Callable[[str], Person | None]
-    far_end: Callable[[Call, Person], FarEnd]
-    noise: Callable[[], LineNoise]
-    queue_s: float
-    price_delay_s: float
-
-
-@dataclass(frozen=True)
-class Document:
-    """Where the next TwiML comes from."""
-
-    twiml: str | None = None
-    url: str | None = None
-    method: str = "POST"
+TOO_MANY_AT_ONCE = 10004
+NO_AMD_CALLBACK = 21262
+STREAM_FAULTS = (Kind.DYING_STREAM, Kind.FROZEN_STREAM)
 
 
 class CallLife:
@@ -64,12 +48,17 @@ class CallLife:
         self._interrupt = asyncio.Event()
         self._next: Document | None = None
         self._stream_seconds: list[float] = []
+        self._noise_dbm0 = NOISE_DBM0
+        self._detection: Detection | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     def end(self, status: CallStatus) -> None:
         """Ends the call as soon as its task runs: canceled while it rings, completed later."""
         if not self._over.is_set():
             self._end_status = status
             self._over.set()
+            if self._detection is not None:
+                self._detection.stop()
             self._interrupt.set()
 
     def redirect(self, document: Document) -> None:
@@ -79,7 +68,7 @@ class CallLife:
 
     async def run(self) -> None:
         """From queued to billed, with every callback delivered or given up."""
-        callbacks = CallbackQueue(self.call, self._line.webhooks)
+        callbacks = CallbackQueue(self.call, self._line.webhooks, self._line.faults)
         try:
             await self._dial(callbacks)
         except asyncio.CancelledError:  # stopped hard: nothing is delivered any more
@@ -92,9 +81,15 @@ class CallLife:
             duration_s=self.call.duration_s,
         )
         callbacks.post("completed")
-        await asyncio.gather(callbacks.finish(), self._price())
+        await asyncio.gather(callbacks.finish(), self._price(), *([self._listening] if self._listening else []))
 
     async def _dial(self, callbacks: CallbackQueue) -> None:
+        if not await self._line.queue.turn(self._over):
+            return self._close(self._end_status)
+        if not self._line.has_room():
+            self._warn(TOO_MANY_AT_ONCE, "the account's calls at once are used up")
+            return self._close(CallStatus.FAILED)
+        self.call.dialled = True
         if await self._waited(self._line.queue_s):
             return self._close(self._end_status)
         callbacks.post("initiated")
@@ -102,6 +97,9 @@ class CallLife:
         if person is None:
             canceled = await self._waited(UNKNOWN_NUMBER_S)
             return self._close(self._end_status if canceled else CallStatus.FAILED, sip_code=404)
+        if person.behaviour is Behaviour.FAILED:
+            canceled = await self._waited(UNKNOWN_NUMBER_S)
+            return self._close(self._end_status if canceled else CallStatus.FAILED, sip_code=person.sip_code)
         self.call.start_time = now()
         self.call.move(CallStatus.RINGING)
         callbacks.post("ringing")
@@ -134,11 +132,14 @@ class CallLife:
         answered_at = loop.time()
         limit_s = self.call.request.time_limit_s
         limit = loop.call_later(limit_s, self.end, CallStatus.COMPLETED)
-        far_end = self._line.far_end(self.call, person)
+        self._noise_dbm0 = person.noise_dbm0
+        far_end = self._overheard(self._line.far_end(self.call, person), person)
         hang_up = asyncio.create_task(self._when_hung_up(far_end))
         try:
+            await self._detect()
             await self._follow_documents(far_end)
         finally:
+            self.end(CallStatus.COMPLETED)
             limit.cancel()
             hang_up.cancel()
             with suppress(asyncio.CancelledError):
@@ -148,6 +149,32 @@ class CallLife:
             self.call.duration_s = math.ceil(min(loop.time() - answered_at, limit_s))
             billing.bill(self.call, self._line.prices, self._stream_seconds)
             self._close(CallStatus.COMPLETED, sip_code=200)
+
+    def _overheard(self, far_end: FarEnd, person: Person) -> FarEnd:
+        settings = self.call.request.amd
+        if settings is None:
+            return far_end
+        self._detection = Detection(self.call, settings, far_end, person.detected_as)
+        return self._detection
+
+    async def _detect(self) -> None:
+        """Starts machine detection, if it is wanted, and waits for it unless it runs beside the call."""
+        if self._detection is None:
+            return None
+        settings = self._detection.settings
+        if not settings.asynchronous:
+            return await self._detection.run()
+        if settings.callback is None:
+            self._warn(NO_AMD_CALLBACK, "machine detection beside the call has no callback to tell")
+        self._listening = asyncio.create_task(self._tell_who_answered(self._detection))
+        return None
+
+    async def _tell_who_answered(self, detection: Detection) -> None:
+        await detection.run()
+        url = detection.settings.callback
+        if url is not None:
+            params = {"CallSid": self.call.sid, "AccountSid": self.call.account_sid, **amd_params(self.call)}
+            await self._line.webhooks.notify(url, detection.settings.callback_method, params, secrets.token_hex(16))
 
     async def _when_hung_up(self, far_end: FarEnd) -> None:
         await far_end.hung_up.wait()
@@ -172,6 +199,8 @@ class CallLife:
         if document.url is None:
             return document.twiml or ""
         params = call_params(self.call)
+        if self._detection is not None and not self._detection.settings.asynchronous:
+            params |= amd_params(self.call)
         try:
             return await self._line.webhooks.fetch_twiml(document.url, document.method, params)
         except WebhookError:
@@ -179,7 +208,8 @@ class CallLife:
             if fallback is None:
                 raise
             failed = {"ErrorCode": str(RETRIEVAL_FAILED), "ErrorUrl": document.url}
-            return await self._line.webhooks.fetch_twiml(fallback, "POST", {**params, **failed})
+            method = self.call.request.fallback_method
+            return await self._line.webhooks.fetch_twiml(fallback, method, {**params, **failed})
 
     async def _follow(self, verbs: list[Verb], far_end: FarEnd) -> Document | None:
         """Runs a document's verbs. Returns the document to go on with, or None: the call is over."""
@@ -189,9 +219,12 @@ class CallLife:
             match verb:
                 case Hangup() | Reject():
                     return None
-                case Say(seconds) | Pause(seconds):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._interrupt.wait(), seconds)
+                case Say(seconds, words):
+                    with self._carried():
+                        await hold(far_end, seconds, self._interrupt, murmur(words))
+                case Pause(seconds):
+                    with self._carried():
+                        await hold(far_end, seconds, self._interrupt)
                 case Stream():
                     await self._stream(verb, far_end)
             if self._interrupt.is_set():  # ended, or redirected
@@ -204,12 +237,30 @@ class CallLife:
     async def _stream(self, verb: Stream, far_end: FarEnd) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream = MediaStream(self.call, verb, far_end, self._line.noise(), self._line.lateness)
-        end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
+        noise = self._line.noise(self._noise_dbm0)
+        stream = MediaStream(self.call, verb, far_end, noise, self._line.lateness, self._trouble())
+        with self._carried():
+            end = await stream.run(self._line.webhooks.signature(verb.url, {}), self._interrupt)
         if end.code is not None:
             self._warn(end.code, "the media stream was ended by the other side or broke")
         if stream.connected:
             self._stream_seconds.append(math.ceil(loop.time() - began))
+
+    @contextmanager
+    def _carried(self) -> Iterator[None]:
+        """While something else moves the called side on, machine detection only listens to it."""
+        if self._detection is None:
+            yield
+            return
+        self._detection.carried = True
+        try:
+            yield
+        finally:
+            self._detection.carried = False
+
+    def _trouble(self) -> Trouble:
+        dies, freezes = (self._line.faults.strike(kind, self.call.request.to) for kind in STREAM_FAULTS)
+        return Trouble(dies.after_s if dies else None, freezes.after_s if freezes else None)
 
     def _warn(self, code: int, reason: str) -> None:
         self.call.warnings.append(code)
@@ -218,6 +269,9 @@ class CallLife:
         say("carrier note", call_sid=self.call.sid, code=code, reason=reason)
 
     async def _price(self) -> None:
-        await asyncio.sleep(self._line.price_delay_s)
+        late = self._line.faults.strike(Kind.LATE_PRICE, self.call.request.to)
+        delay_s = late.after_s if late else self._line.price_delay_s()
+        with suppress(TimeoutError):  # a simulator that stops closes its books
+            await asyncio.wait_for(self._line.closing.wait(), delay_s)
         self.call.price_micros = billing.connectivity_micros(self.call, self._line.prices)
         self.call.date_updated = now()

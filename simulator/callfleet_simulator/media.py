@@ -41,15 +41,32 @@ class StreamEnd:
     code: int | None
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What is to go wrong, so many seconds after the stream began: its connection breaks, or it falls silent."""
+
+    dies_s: float | None = None
+    freezes_s: float | None = None
+
+
 class MediaStream:
     """Runs one stream until the server closes it, the call ends (`call_over`), or the connection breaks."""
 
-    def __init__(self, call: Call, verb: Stream, person: FarEnd, noise: LineNoise, lateness: Lateness) -> None:
+    def __init__(
+        self,
+        call: Call,
+        verb: Stream,
+        person: FarEnd,
+        noise: LineNoise,
+        lateness: Lateness,
+        trouble: Trouble = Trouble(),
+    ) -> None:
         self._call = call
         self._verb = verb
         self._person = person
         self._noise = noise
         self._lateness = lateness
+        self._trouble = trouble
         self._playout = Playout()
         self._sid = new_sid("MZ")
         self._sequence = 0
@@ -105,17 +122,30 @@ class MediaStream:
             await socket.send(self._message("stop", stop))
 
     async def _send(self, socket: ClientConnection) -> None:
+        self._call.pressed.clear()  # keys that were pressed before there was a stream are not told
         await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         await socket.send(self._message("start", self._start()))
         ticker = Ticker(FRAME_MS / 1000, self._lateness)
         while True:
             await ticker.tick()
+            if self._has_reached(self._trouble.dies_s):
+                return socket.transport.abort()
+            if self._has_reached(self._trouble.freezes_s):
+                await asyncio.Event().wait()  # until the call is over or the other side has had enough
             await socket.send(self._message("media", self._next_frame()))
+            await self._tell_keys(socket)
             heard, reached = self._playout.pop()
             self._person.hear(heard)
             reached, self._marks = [*self._marks, *reached], []
             for name in reached:
                 await socket.send(self._message("mark", {"name": name}))
+
+    async def _tell_keys(self, socket: ClientConnection) -> None:
+        while self._call.pressed:
+            await socket.send(self._message("dtmf", {"track": "inbound_track", "digit": self._call.pressed.popleft()}))
+
+    def _has_reached(self, after_s: float | None) -> bool:
+        return after_s is not None and self._chunk * FRAME_MS >= after_s * 1000
 
     def _start(self) -> dict[str, Any]:
         return {

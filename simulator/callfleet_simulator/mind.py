@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz, utils
 
-from callfleet_simulator.people import Person, Rule
+from callfleet_simulator.people import MACHINES, Person, Rule
 
 # Whisper errs in a letter or two of a phrase; below this, other phrases begin to fit.
 FITS = 84.0
@@ -25,6 +25,8 @@ class Reply:
     ends: bool = False
     rule: int | None = None
     lost: bool = False
+    keys: str = ""
+    cut_short: bool = False
 
 
 class Mind:
@@ -48,7 +50,8 @@ class Mind:
             return Reply(self._one_of(rule.asks_back), rule=index)
         if asked - bool(rule.asks_back) >= self._person.max_repeats:
             return Reply("I already answered that. Goodbye.", ends=True, rule=index)
-        return Reply(self._one_of(rule.says), rule.ends, index)
+        ends = rule.ends or rule.cut_short
+        return Reply(self._one_of(rule.says), ends, index, keys=rule.keys or "", cut_short=rule.cut_short)
 
     def confused(self) -> Reply:
         """What to say when nothing fitted and nothing more came; after a few times they give up."""
@@ -65,16 +68,24 @@ class Mind:
 
     def _one_of(self, lines: list[str]) -> str:
         """One of the lines, not the one said last where there is a choice."""
-        choice = [line for line in lines if line != self._last] or lines
+        choice = [line for line in lines if line != self._last] or lines or [""]
         return self._draw.choice(choice)
 
 
 def spoken_lines(person: Person, rules: list[Rule]) -> list[str]:
     """Everything the person may say, in the order in which they are likely to need it."""
     lines = [] if person.greeting is None else [person.greeting]
+    if person.behaviour in MACHINES:
+        return lines
     for rule in rules:
         lines += [*rule.asks_back, *rule.says]
-    return list(dict.fromkeys([*lines, *person.fallback]))
+    lines += [act.says for act in person.acts if act.says is not None]
+    return list(dict.fromkeys(part for line in [*lines, *person.fallback] for part in phrases(line)))
+
+
+def phrases(line: str) -> list[str]:
+    """A line without its pauses: `Well ... about a year.` is two phrases."""
+    return [part for text in line.split("...") if (part := text.strip())]
 
 
 def best_rule(rules: list[Rule], heard: str) -> int | None:

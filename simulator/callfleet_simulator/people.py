@@ -9,13 +9,16 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from callfleet_simulator.errors import PeopleFileError
+from callfleet_simulator.amd import AnsweredBy
+from callfleet_simulator.audio import NOISE_DBM0
+from callfleet_simulator.errors import REFUSALS, PeopleFileError, readable
+from callfleet_simulator.faults import Fault, Number
 
 MAX_FILE_BYTES = 1024 * 1024
 
-Number = Annotated[str, StringConstraints(pattern=r"^\+[1-9]\d{6,14}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Phrase = Annotated[str, StringConstraints(min_length=2, max_length=80)]
+Keys = Annotated[str, StringConstraints(pattern=r"^[0-9*#A-D]{1,32}$")]
 Topic = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
@@ -31,6 +34,13 @@ class Behaviour(StrEnum):
     WILLING = "willing"
     BUSY = "busy"
     NO_ANSWER = "noAnswer"
+    FAILED = "failed"
+    REFUSED = "refused"
+    MACHINE = "machine"
+    FAX = "fax"
+
+
+MACHINES = frozenset({Behaviour.MACHINE, Behaviour.FAX})
 
 
 class Voice(Strict):
@@ -40,21 +50,44 @@ class Voice(Strict):
     pitch: float = Field(default=1.1, ge=0.7, le=1.4, description="1.0 is the model's own pitch.")
 
 
+class Act(Strict):
+    """Something they do unasked, once: at a time on the line, or while the other side speaks for the nth time."""
+
+    at_s: float | None = Field(default=None, ge=0, le=3600, description="Seconds on the line.")
+    on_turn: int | None = Field(default=None, ge=1, le=1000, description="The other side's 1st, 2nd, ... utterance.")
+    after_s: float = Field(default=0.5, ge=0, le=60, description="With on_turn: after its beginning.")
+    says: Line | None = Field(default=None, description="Said over whatever is being said.")
+    keys: Keys | None = None
+    hangs_up: bool = False
+
+    @model_validator(mode="after")
+    def _one_time_and_one_deed(self) -> Self:
+        if (self.at_s is None) == (self.on_turn is None):
+            raise ValueError("an act needs either `at_s` or `on_turn`, and not both")
+        if [self.says is not None, self.keys is not None, self.hangs_up].count(True) != 1:
+            raise ValueError("an act needs one of `says`, `keys` and `hangs_up: true`")
+        return self
+
+
 class Rule(Strict):
     """What the person says when they hear something: one of `says`, another one when asked again."""
 
     topic: Topic | None = Field(default=None, description="A list of phrases under the file's `topics`.")
     hears: list[Phrase] = Field(default_factory=list, max_length=40, description="Phrases to listen for.")
-    says: list[Line] = Field(min_length=1, max_length=8)
+    says: list[Line] = Field(default_factory=list, max_length=8, description="`...` in a line is a pause.")
+    keys: Keys | None = Field(default=None, description="Keys that they press after saying it.")
     asks_back: list[Line] = Field(
         default_factory=list, max_length=4, description="Said instead of the answer when first asked."
     )
     ends: bool = Field(default=False, description="Hangs up after saying it.")
+    cut_short: bool = Field(default=False, description="Hangs up in the middle of saying it.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.topic is None) == (not self.hears):
             raise ValueError("a rule needs either `topic` or `hears`, and not both")
+        if not self.says and self.keys is None:
+            raise ValueError("a rule needs `says`, `keys` or both")
         return self
 
 
@@ -63,11 +96,19 @@ class Person(Strict):
 
     name: str = Field(min_length=1, max_length=60)
     behaviour: Behaviour = Behaviour.WILLING
+    sip_code: int = Field(default=503, ge=400, le=699, description="failed: the SIP response that ends the call.")
+    error_code: int = Field(default=21214, description="refused: the API's error code when it is called.")
     ring_s: float = Field(default=3.0, ge=0, le=600, description="How long it rings before they pick up.")
     answer_after_s: float = Field(default=0.6, ge=0, le=30, description="Picked up, until they say the greeting.")
     greeting: Line | None = Field(default=None, description="Said on picking up; null: waits to be spoken to.")
+    beep: bool = Field(default=True, description="machine: beeps after the greeting.")
+    beep_after_s: float = Field(default=0.8, ge=0, le=10, description="machine: from the greeting to the beep.")
+    detected_as: AnsweredBy | None = Field(default=None, description="What machine detection takes them for.")
     voice: Voice = Voice()
     thinks_s: tuple[float, float] = Field(default=(0.6, 1.4), description="Pause before an answer: from, to.")
+    hesitates_s: tuple[float, float] = Field(default=(1.0, 2.0), description="A pause within a line: from, to.")
+    noise_dbm0: float = Field(default=NOISE_DBM0, ge=-80, le=-25, description="Their line's noise.")
+    acts: list[Act] = Field(default_factory=list, max_length=40, description="What they do unasked.")
     patience_s: float = Field(default=12.0, ge=2, le=120, description="Silence after which they ask who is there.")
     script: list[Rule] = Field(default_factory=list, max_length=60)
     fallback: list[Line] = Field(
@@ -82,13 +123,19 @@ class Person(Strict):
     @property
     def talks(self) -> bool:
         """Whether they ever say anything."""
-        return self.behaviour is Behaviour.WILLING and bool(self.script or self.greeting)
+        if self.behaviour is Behaviour.MACHINE:
+            return self.greeting is not None
+        words = self.script or self.greeting or any(act.says for act in self.acts)
+        return self.behaviour is Behaviour.WILLING and bool(words)
 
     @model_validator(mode="after")
-    def _pause_is_a_range(self) -> Self:
-        low, high = self.thinks_s
-        if not 0 <= low <= high <= 10:
-            raise ValueError("thinks_s must be [from, to] with 0 <= from <= to <= 10")
+    def _values_fit(self) -> Self:
+        for name in ("thinks_s", "hesitates_s"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 30:
+                raise ValueError(f"{name} must be [from, to] with 0 <= from <= to <= 30")
+        if self.error_code not in REFUSALS:
+            raise ValueError(f"error_code must be one of {', '.join(map(str, REFUSALS))}")
         return self
 
 
@@ -100,6 +147,7 @@ class People(Strict):
         default_factory=list, max_length=20, description="Rules that each talking person has after their own."
     )
     people: dict[Number, Person] = Field(min_length=1, max_length=10_000)
+    faults: list[Fault] = Field(default_factory=list, max_length=100, description="Switched on from the start.")
 
     @model_validator(mode="after")
     def _topics_exist(self) -> Self:
@@ -133,12 +181,4 @@ def load_people(path: Path) -> People:
     try:
         return People.model_validate(content)
     except ValidationError as error:
-        raise PeopleFileError(f"{path} cannot be used:\n{_readable(error)}") from error
-
-
-def _readable(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "(top)"
-        lines.append(f"  {place}: {problem['msg']}")
-    return "\n".join(lines)
+        raise PeopleFileError(f"{path} cannot be used:\n{readable(error)}") from error

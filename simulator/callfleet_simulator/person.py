@@ -11,11 +11,13 @@ from typing import Protocol
 import numpy as np
 import structlog
 
+from callfleet_simulator.acts import Acts, Keypad
 from callfleet_simulator.audio import FRAME_MS, FRAME_SAMPLES, Pcm
 from callfleet_simulator.calls import Call
 from callfleet_simulator.errors import SpeechError
-from callfleet_simulator.mind import Mind, Reply
-from callfleet_simulator.people import Person, Voice
+from callfleet_simulator.mind import Mind, Reply, phrases
+from callfleet_simulator.people import Act, Person, Voice
+from callfleet_simulator.tones import silence
 from callfleet_simulator.turns import Sound, Turns
 
 log = structlog.get_logger(__name__)
@@ -55,6 +57,8 @@ class TalkingPerson:
         self._speech = speech
         self._draw = draw
         self._turns = Turns()
+        self._acts = Acts(person.acts)
+        self._keypad = Keypad(call)
         self._frame = 0
         self._quiet_since = 0
         self._still_there = 0
@@ -62,6 +66,7 @@ class TalkingPerson:
         self._position = 0
         self._ends_at: int | None = None
         self._ends = False
+        self._lingers_s = LINGER_S
         self._thinking: asyncio.Task[None] | None = None
         self._spoke_until: float | None = None
         self._cut_in = False
@@ -73,6 +78,8 @@ class TalkingPerson:
         self._frame += 1
         if self._frame == 1 and self._person.greeting is not None:
             self._think(partial(self._say, Reply(self._person.greeting), frames(self._person.answer_after_s)))
+        for act in self._acts.due(self._frame):
+            self._do(act)
         if self._over():
             self.hung_up.set()
             return None
@@ -82,6 +89,7 @@ class TalkingPerson:
     def hear(self, frame: bytes) -> None:
         """20 ms of what the other side says."""
         sound = self._turns.feed(frame)
+        self._acts.heard(self._frame, sound)
         if self._turns.speaking:
             self._quiet_since = self._frame
             self._still_there = 0
@@ -126,6 +134,8 @@ class TalkingPerson:
 
     def _next_samples(self) -> Pcm | None:
         if self._mouth is None:
+            self._mouth, self._position = self._keypad.next(), 0
+        if self._mouth is None:
             return None
         samples = self._mouth[self._position : self._position + FRAME_SAMPLES]
         self._position += FRAME_SAMPLES
@@ -133,8 +143,16 @@ class TalkingPerson:
             self._mouth = None
             self._spoke_until = asyncio.get_running_loop().time()
             if self._ends:
-                self._ends_at = self._frame + frames(LINGER_S)
+                self._ends_at = self._frame + frames(self._lingers_s)
         return np.pad(samples, (0, FRAME_SAMPLES - len(samples)))
+
+    def _do(self, act: Act) -> None:
+        if act.says is not None:
+            self._think(partial(self._say, Reply(act.says), self._frame))
+        elif act.keys is not None:
+            self._keypad.press(act.keys)
+        else:
+            self._ends_at = self._frame
 
     async def _until(self, frame: int) -> None:
         while self._frame < frame or self._mouth is not None:  # noqa: ASYNC110 - 50 frames a second need no events
@@ -166,9 +184,22 @@ class TalkingPerson:
         await self._say(reply, ended_at + frames(self._draw.uniform(*self._person.thinks_s)))
 
     async def _say(self, reply: Reply, not_before: int) -> None:
-        audio = await self._speech.line(reply.text, self._person.voice)
+        audio = await self._spoken(reply.text)
         await self._until(not_before)
         self._mind.said(reply)
         self._turns.forget()
-        self._mouth, self._position, self._ends, self._cut_in = audio, 0, reply.ends, False
+        self._mouth, self._position, self._ends = audio, 0, reply.ends
+        self._cut_in = self._turns.speaking  # who is interrupted has not cut in
+        self._keypad.press(reply.keys)
+        if reply.cut_short:
+            self._mouth, self._lingers_s = audio[: len(audio) // 2], 0.0
         self._spoke_until = None
+
+    async def _spoken(self, text: str) -> Pcm:
+        """The line as they say it, with the pauses that it is written with."""
+        said: list[Pcm] = []
+        for phrase in phrases(text):
+            if said:
+                said.append(silence(self._draw.uniform(*self._person.hesitates_s)))
+            said.append(await self._speech.line(phrase, self._person.voice))
+        return np.concatenate(said) if said else silence(0)

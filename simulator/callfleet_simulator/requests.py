@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from callfleet_simulator.amd import AmdSettings
 from callfleet_simulator.callbacks import EVENTS
 from callfleet_simulator.calls import CallRequest
 from callfleet_simulator.errors import invalid
@@ -12,7 +13,7 @@ from callfleet_simulator.forms import Form
 
 E164 = re.compile(r"\+[1-9]\d{6,14}")
 
-UNSUPPORTED = ("ApplicationSid", "SendDigits", "MachineDetection", "Record", "SipAuthUsername", "Trim")
+UNSUPPORTED = ("ApplicationSid", "SendDigits", "Record", "SipAuthUsername", "Trim")
 
 
 def call_request(form: Form) -> CallRequest:
@@ -41,9 +42,11 @@ def call_request(form: Form) -> CallRequest:
         method=http_method(form, "Method"),
         twiml=twiml,
         fallback_url=form.text("FallbackUrl"),
+        fallback_method=http_method(form, "FallbackMethod"),
         status_callback=form.text("StatusCallback"),
         status_callback_method=http_method(form, "StatusCallbackMethod"),
         status_callback_events=_events(form),
+        amd=_amd(form),
         ring_timeout_s=form.number("Timeout", 60, 1, 600),
         time_limit_s=form.number("TimeLimit", 14_400, 1, 86_400),
     )
@@ -77,6 +80,33 @@ def _events(form: Form) -> frozenset[str]:
         return frozenset({"completed"})
     wanted = frozenset(events)
     return wanted if wanted <= EVENTS else frozenset()
+
+
+def _amd(form: Form) -> AmdSettings | None:
+    """Answering machine detection; None when it is not asked for."""
+    mode = form.text("MachineDetection")
+    if mode is None or mode.lower() == "none":
+        return None
+    if mode not in {"Enable", "DetectMessageEnd"}:
+        raise invalid(20001, "Invalid parameter MachineDetection: it must be Enable or DetectMessageEnd")
+    check_url(form.text("AsyncAmdStatusCallback"), 11100, "AsyncAmdStatusCallback")
+    return AmdSettings(
+        wait_for_end=mode == "DetectMessageEnd",
+        asynchronous=_flag(form, "AsyncAmd"),
+        callback=form.text("AsyncAmdStatusCallback"),
+        callback_method=http_method(form, "AsyncAmdStatusCallbackMethod"),
+        timeout_s=form.number("MachineDetectionTimeout", 30, 3, 59),
+        speech_threshold_ms=form.number("MachineDetectionSpeechThreshold", 2400, 1000, 6000),
+        speech_end_threshold_ms=form.number("MachineDetectionSpeechEndThreshold", 1200, 500, 5000),
+        silence_timeout_ms=form.number("MachineDetectionSilenceTimeout", 5000, 2000, 10_000),
+    )
+
+
+def _flag(form: Form, name: str) -> bool:
+    text = (form.text(name) or "false").lower()
+    if text not in {"true", "false"}:
+        raise invalid(20001, f"Invalid parameter {name}: it must be true or false")
+    return text == "true"
 
 
 def _refuse_unsupported(form: Form) -> None:

@@ -9,6 +9,7 @@ from callfleet_simulator.billing import MICROS, price_text
 from callfleet_simulator.calls import Call, now
 
 API_VERSION = "2010-04-01"
+CATEGORIES = ("calls-outbound", "calls-media-stream-minutes", "answering-machine-detection")
 SUBRESOURCES = (
     "notifications", "recordings", "payments", "events", "siprec", "streams", "transcriptions",
     "user_defined_message_subscriptions", "user_defined_messages",
@@ -52,12 +53,12 @@ def call_json(call: Call, currency: str) -> dict[str, object]:
         "price": None if call.price_micros is None else price_text(call.price_micros),
         "price_unit": currency,
         "direction": "outbound-api",
-        "answered_by": None,
+        "answered_by": call.answered_by,
         "api_version": API_VERSION,
         "forwarded_from": None,
         "group_sid": None,
         "caller_name": None,
-        "queue_time": "0",
+        "queue_time": str(call.queue_ms),
         "stir_verstat": None,
         "trunk_sid": None,
         "uri": f"{base}.json",
@@ -68,11 +69,14 @@ def call_json(call: Call, currency: str) -> dict[str, object]:
 def usage_json(
     account_sid: str, category: str, calls: list[Call], span: tuple[date, date], currency: str
 ) -> dict[str, object]:
-    """One usage record: `calls-outbound` or `calls-media-stream-minutes` over these calls."""
+    """One usage record of one of `CATEGORIES` over these calls."""
     if category == "calls-outbound":
         minutes = sum(call.billed_minutes for call in calls)
         micros = sum(call.price_micros or 0 for call in calls)
         count, description = sum(call.answered for call in calls), "Outbound Voice Minutes"
+    elif category == "answering-machine-detection":
+        minutes = count = sum(call.amd_micros > 0 for call in calls)
+        micros, description = sum(call.amd_micros for call in calls), "Answering Machine Detection"
     else:
         minutes = sum(call.stream_minutes for call in calls)
         micros = sum(call.stream_micros for call in calls)
@@ -93,5 +97,5 @@ def usage_json(
         "subresource_uris": {},
         "uri": f"/{API_VERSION}/Accounts/{account_sid}/Usage/Records.json?{query}",
         "usage": str(minutes),
-        "usage_unit": "minutes",
+        "usage_unit": "calls" if category == "answering-machine-detection" else "minutes",
     }

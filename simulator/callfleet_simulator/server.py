@@ -8,9 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from callfleet_simulator.app import create_app
 from callfleet_simulator.carrier import Carrier
@@ -50,8 +51,25 @@ class _Server(uvicorn.Server):
 
 def _server(app: FastAPI) -> _Server:
     return _Server(
-        uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", backlog=BACKLOG, server_header=False)
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            backlog=BACKLOG,
+            server_header=False,
+            proxy_headers=False,
+        )
     )
+
+
+def _cut(server: uvicorn.Server, request: Request) -> None:
+    """Closes the connection on which this request came, with nothing more said on it."""
+    peer = None if request.client is None else (request.client.host, request.client.port)
+    for connection in list(server.server_state.connections):
+        transport = getattr(connection, "transport", None)
+        if transport is not None and transport.get_extra_info("peername")[:2] == peer:
+            transport.abort()
 
 
 async def serve(carrier: Carrier, host: str, port: int) -> None:
@@ -78,6 +96,7 @@ async def running(carrier: Carrier, host: str = "127.0.0.1", port: int = 0) -> A
 async def serving(app: FastAPI, bound: socket.socket) -> AsyncIterator[None]:
     """Any app on a bound socket, for as long as the block lasts; installs no signal handlers."""
     server = _server(app)
+    app.state.cut = partial(_cut, server)
     task = asyncio.create_task(server.serve([bound]))
     try:
         async with asyncio.timeout(START_TIMEOUT_S):

@@ -16,10 +16,12 @@ from callfleet_simulator.audio import Pcm
 from callfleet_simulator.calls import Call
 from callfleet_simulator.child import SpeechChild
 from callfleet_simulator.errors import SpeechError
-from callfleet_simulator.far_end import FarEnd, SilentPerson
+from callfleet_simulator.far_end import FarEnd
+from callfleet_simulator.machine import Machine
 from callfleet_simulator.mind import Mind, spoken_lines
-from callfleet_simulator.people import People, Person, Voice
+from callfleet_simulator.people import MACHINES, People, Person, Voice
 from callfleet_simulator.person import TalkingPerson
+from callfleet_simulator.voiceless import voiceless
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +67,10 @@ class Speech:
 
     def far_end(self, call: Call, person: Person) -> FarEnd:
         """A person's side of a call; those without greeting and script say nothing."""
+        if person.behaviour in MACHINES:
+            return Machine(person, self)
         if not person.talks:
-            return SilentPerson()
+            return voiceless(call, person)
         draw = random.Random(self._random.getrandbits(64))  # noqa: S311 - as above
         return TalkingPerson(call, person, Mind(person, self._people.rules_of(person), draw), self, draw)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 from callfleet_simulator.errors import TwimlError
+from callfleet_simulator.tones import WORDS_PER_SECOND
 
 MAX_BYTES = 64 * 1024  # Twilio's own bound on a TwiML document
 
@@ -23,9 +24,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Say:
-    """<Say>: so many seconds of the carrier's own voice (its audio is not rendered)."""
+    """<Say>: the carrier's own voice, which is a murmur of so many seconds."""
 
     seconds: float
+    words: str
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class Reject:
 
 
 Verb = Stream | Say | Pause | Hangup | Reject
-
-WORDS_PER_SECOND = 2.5  # a usual speaking rate; only the length of <Say> matters here
 
 
 def parse(document: str) -> list[Verb]:
@@ -74,8 +74,8 @@ def _verb(element: ET.Element) -> Verb:
         case "Connect":
             return _connect(element)
         case "Say":
-            words = len((element.text or "").split())
-            return Say(max(0.5, words / WORDS_PER_SECOND))
+            words = "".join(element.itertext())
+            return Say(max(0.5, len(words.split()) / WORDS_PER_SECOND), words)
         case "Pause":
             return Pause(_seconds(element.get("length", "1")))
         case "Hangup":

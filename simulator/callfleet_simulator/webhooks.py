@@ -47,9 +47,8 @@ class Webhooks:
             raise WebhookError(f"TwiML was answered with HTTP {response.status_code}")
         return response.text
 
-    async def notify(self, url: str, method: str, params: Mapping[str, str]) -> bool:
-        """Delivers a status callback, with a few retries on transport errors and 5xx. False: given up."""
-        idempotency = secrets.token_hex(16)
+    async def notify(self, url: str, method: str, params: Mapping[str, str], idempotency: str) -> bool:
+        """Delivers a callback, with a few retries on transport errors and 5xx. False: given up."""
         reason = ""
         for attempt in range(TRIES):
             if attempt:

@@ -52,6 +52,7 @@ class Application:
     url: str = ""
     callbacks: list[dict[str, str]] = field(default_factory=list)
     twiml_requests: list[dict[str, str]] = field(default_factory=list)
+    amd_callbacks: list[dict[str, str]] = field(default_factory=list)
     bad_signatures: int = 0
     fail_callbacks: int = 0
 
@@ -82,6 +83,11 @@ class Application:
                 self.fail_callbacks -= 1
                 return Response(status_code=503)
             self.callbacks.append(form)
+            return Response(status_code=204)
+
+        @app.post("/amd")
+        async def amd(request: Request) -> Response:
+            self.amd_callbacks.append(await self.form(request))
             return Response(status_code=204)
 
         @app.websocket("/media")
@@ -121,3 +127,17 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - the world has no event to wait for
             await asyncio.sleep(0.01)
+
+
+EVENTS = ["initiated", "ringing", "answered", "completed"]
+
+
+async def place(simulator_url: str, application: Application, to: str, **options: Any) -> Any:
+    """A call through the real SDK, with every callback asked for."""
+    settings = {
+        "url": application.url + "/voice",
+        "status_callback": application.url + "/status",
+        "status_callback_event": EVENTS,
+        **options,
+    }
+    return await asyncio.to_thread(sdk(simulator_url).calls.create, to=to, from_=CALLER, **settings)

@@ -43,6 +43,9 @@ class TalkingAgent:
     answers: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     most: int = 20
+    expects: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # words that an answer must have, else it asks again
 
     async def handle(self, socket: ServerConnection) -> None:
         """The call process's side of one call."""
@@ -64,11 +67,16 @@ class TalkingAgent:
             for attempt in range(3):
                 heard = await self._ask(opening + self.questions[name])
                 opening = "" if attempt else "Sorry. "
-                if heard is not None and not _asks_back(heard):
+                if heard is not None and not _asks_back(heard) and self._fits(name, heard):
                     break
             self.answers[name] = heard or ""
             opening, asked = "Thank you. ", asked + 1
         await self._say(self.closing)
+
+    def _fits(self, name: str, heard: str) -> bool:
+        """Piper draws each rendering, and Whisper errs on some: a real agent asks again too."""
+        wanted = self.expects.get(name, ())
+        return not wanted or any(word in heard.lower() for word in wanted)
 
     def _next(self) -> str | None:
         path = NO if self.answers.get("interested", "").lower().startswith("no") else YES_HOUSE

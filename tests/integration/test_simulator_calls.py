@@ -49,6 +49,7 @@ async def simulator() -> AsyncIterator[Running]:
         TOKEN,
         api_keys={"SK1": "key-secret"},
         numbers=frozenset({CALLER}),
+        calls_per_second=50,
         queue_s=0.05,
         price_delay_s=0.2,
     )
@@ -265,6 +266,9 @@ async def test_twiml_that_cannot_be_fetched_ends_the_call_with_a_warning(simulat
         ({"status_callback": "nowhere"}, 21609),
         ({"timeout": 0}, 20001),
         ({"record": True}, 20001),
+        ({"machine_detection": "Maybe"}, 20001),
+        ({"machine_detection": "Enable", "machine_detection_timeout": 2}, 20001),
+        ({"machine_detection": "Enable", "async_amd_status_callback": "nowhere"}, 11100),
     ],
 )
 async def test_bad_requests_are_refused_with_the_carriers_codes(

@@ -14,8 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import requests
 from tests.integration.simulator_application import ACCOUNT, CALLER, TOKEN, running_application, sdk, until
 from tests.integration.talking_agent import models_dir
+from twilio.base.exceptions import TwilioRestException
 
 from callfleet_simulator.server import listener
 
@@ -23,15 +25,21 @@ SILENT = 'people: {"+15550100100": {name: A, ring_s: 0.1}}'
 TALKING = 'people: {"+15550100100": {name: A, greeting: "Hello?", script: [{hears: [budget], says: ["Ten."]}]}}'
 
 
+MODULE = (sys.executable, "-m", "callfleet_simulator")
+COMMAND = (sys.executable, "-m", "callfleet", "simulator")
+
+
 @asynccontextmanager
-async def process(tmp_path: Path, people: str, **environment: str) -> AsyncIterator[tuple[Process, str]]:
+async def process(
+    tmp_path: Path, people: str, *options: str, start: tuple[str, ...] = MODULE, **environment: str
+) -> AsyncIterator[tuple[Process, str]]:
     file = tmp_path / "people.yaml"
     file.write_text(people)
     bound = listener("127.0.0.1", 0)
     address = f"127.0.0.1:{bound.getsockname()[1]}"
     bound.close()
     variables = {"PATH": os.environ["PATH"], "TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN": TOKEN, **environment}
-    command = [sys.executable, "-m", "callfleet_simulator", "--people", str(file), "--listen", address]
+    command = [*start, "--people", str(file), "--listen", address, *options]
     started = await asyncio.create_subprocess_exec(*command, env=variables, stderr=PIPE)
     try:
         await until(lambda: _healthy(f"http://{address}"), 60)
@@ -75,7 +83,47 @@ async def test_stats_need_the_account(tmp_path: Path) -> None:
         assert (await client.get("/simulator/stats")).status_code == 401
         stats = (await client.get("/simulator/stats", auth=(ACCOUNT, TOKEN))).json()
     assert stats["calls"] == {}
-    assert stats["billed_micros"] == {"calls_outbound": 0, "media_streams": 0}
+    assert stats["billed_micros"] == {"calls_outbound": 0, "media_streams": 0, "machine_detection": 0}
+
+
+async def test_the_command_takes_the_pace_and_faults_from_its_options_and_the_people_file(tmp_path: Path) -> None:
+    people = SILENT + "\nfaults: [{kind: tooManyRequests}]"
+    options = ("--calls-per-second", "0.1", "--fault", "lostReply", "--fault", "{kind: latePrice, probability: 0.5}")
+    async with process(tmp_path, people, *options, start=COMMAND) as (simulator, url):
+        async with httpx.AsyncClient(base_url=url, auth=(ACCOUNT, TOKEN), trust_env=False) as client:
+            faults = (await client.get("/simulator/faults")).json()["faults"]
+        assert [fault["kind"] for fault in faults] == ["tooManyRequests", "lostReply", "latePrice"]
+        create = sdk(url).calls.create
+        with pytest.raises(TwilioRestException):
+            await asyncio.to_thread(create, to="+15550100100", from_=CALLER, url="http://127.0.0.1:9/")
+        with pytest.raises(requests.exceptions.ConnectionError):
+            await asyncio.to_thread(create, to="+15550100100", from_=CALLER, url="http://127.0.0.1:9/")
+        waiting = await asyncio.to_thread(create, to="+15550100100", from_=CALLER, url="http://127.0.0.1:9/")
+        assert int(waiting.queue_time) > 5000
+        simulator.send_signal(signal.SIGINT)
+        await asyncio.wait_for(simulator.communicate(), 15)
+    assert simulator.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--fault", "earthquake"], "earthquake"),
+        (["--fault", "{kind: lostReply, status: 500}"], "lostReply has no status"),
+        (["--price-delay-s", "5:2"], "FROM:TO"),
+        (["--calls-per-second", "0"], "calls a second"),
+        (["--people", "nobody.yaml"], "nobody.yaml"),
+    ],
+)
+async def test_a_wrong_option_is_told(tmp_path: Path, options: list[str], told: str) -> None:
+    file = tmp_path / "people.yaml"
+    file.write_text(SILENT)
+    environment = {"PATH": os.environ["PATH"], "TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN": TOKEN}
+    command = [*COMMAND, "--people", str(file), *options]
+    started = await asyncio.create_subprocess_exec(*command, env=environment, stderr=PIPE)
+    _, log = await asyncio.wait_for(started.communicate(), 60)
+    assert started.returncode == 2
+    assert told in log.decode()
 
 
 @pytest.mark.speech

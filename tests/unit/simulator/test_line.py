@@ -127,7 +127,7 @@ def test_twiml_is_read_in_order() -> None:
         '<Stream url="wss://h/p/t" name="s"><Parameter name="a" value="b"/></Stream></Connect><Hangup/></Response>'
     )
     assert verbs == [
-        twiml.Say(2.0),
+        twiml.Say(2.0, "one two three four five"),
         twiml.Pause(2.0),
         twiml.Stream("wss://h/p/t", "s", {"a": "b"}, "/next"),
         twiml.Hangup(),

@@ -289,3 +289,13 @@ async def test_a_deaf_person_hangs_up_instead_of_hanging() -> None:
     person = on_the_line(Words(), patience_s=2)
     await live(person, [TONE] * 50 + [SILENCE] * 600)
     assert person.hung_up.is_set()
+
+
+def test_the_sample_for_use_alone_has_everybody() -> None:
+    people = load_people(DEMO.parent / "simulator-people.yaml").people.values()
+    assert {person.behaviour for person in people} == set(Behaviour)
+    assert any(person.noise_dbm0 > -40 for person in people)
+    acts = [act for person in people for act in person.acts]
+    assert any(act.says for act in acts)
+    assert any(act.keys for act in acts)
+    assert any(act.hangs_up for act in acts)

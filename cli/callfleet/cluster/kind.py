@@ -115,4 +115,11 @@ def _add_gpus(kubeconfig: Path, context: str, node: str, gpus: int) -> None:
 
 
 def _run(argv: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        start_new_session=True,  # a second Ctrl-C must not end what cleans up
+    )

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from callfleet_core.errors import CallFleetError
 RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
 COMMAND_TIMEOUT_S = 60
+UNINSTALL_TIMEOUT_S = 30
 HOST_SERVICE_TIMEOUT_S = 2.0
 
 
@@ -156,12 +158,20 @@ def installed(cluster: ClusterHandle, settings: Settings, log_dir: Path) -> Iter
     installation = Installation(
         cluster, settings.namespace, settings.databases, account_sid, token, log_dir, settings.host_services
     )
-    helm_upgrade(cluster, settings, _values(settings, account_sid, token))
     try:
+        helm_upgrade(cluster, settings, _values(settings, account_sid, token))
         wait_until_ready(installation)
         yield installation
     finally:
-        run([*_helm(cluster), "uninstall", RELEASE, "-n", settings.namespace, "--wait=false"], check=False)
+        _uninstall(cluster, settings.namespace)
+
+
+def _uninstall(cluster: ClusterHandle, namespace: str) -> None:
+    """Helm's complaints are told and no more: what else there is to clean up must be cleaned up."""
+    try:
+        run([*_helm(cluster), "uninstall", RELEASE, "-n", namespace, "--wait=false"], timeout_s=UNINSTALL_TIMEOUT_S)
+    except InstallError as error:
+        sys.stderr.write(f"callfleet: {error}\n")
 
 
 def helm_upgrade(cluster: ClusterHandle, settings: Settings, values: Mapping[str, Any]) -> None:
@@ -253,7 +263,14 @@ def run(
     environment = {key: value for key, value in os.environ.items() if key not in {"KUBECONFIG", "HELM_NAMESPACE"}}
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours to handle: it must not end the `helm uninstall` of a clean-up
         )
     except subprocess.TimeoutExpired as error:
         raise InstallError(f"{Path(command[0]).name} did not answer within {timeout_s:.0f} s") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -70,3 +71,35 @@ async def test_a_busy_line_ends_the_attempt_without_a_conversation(
         assert events[-1]["end"] == "unanswered"
         assert (await on.rows("SELECT end_status FROM dial_attempts"))[0]["end_status"] == "busy"
         assert await on.rows("SELECT * FROM conversations") == []
+
+
+async def test_somebody_who_hangs_up_half_way_leaves_what_they_said(
+    engine: AsyncEngine, database_url: str, redis_server: RedisServer, sockets: tuple[Path, Path]
+) -> None:
+    talker = {"lines": WILLING, "hang_up_after": 3}
+    async with stage(engine, database_url, redis_server.url, Person(name="Short", ring_s=0.5), talker, sockets) as on:
+        attempt = await on.granted(SCRIPT)
+        code, events = await on.run_worker(attempt)
+        assert code == 0
+        assert events[-1]["outcome"]["disposition"] == "incomplete"
+        lead = (await on.rows("SELECT fields FROM lead_scores"))[0]
+        assert lead["fields"] == {"interested": "yes", "property": "condo"}
+        said = await on.rows("SELECT content FROM conversations WHERE message_type = 'user' ORDER BY seq")
+        assert "condo" in said[-1]["content"].lower()
+        row = (await on.rows("SELECT disposition, turns FROM calls"))[0]
+        assert (row["disposition"], row["turns"]) == ("incomplete", 2)
+
+
+async def test_the_time_limit_is_kept_with_a_goodbye(
+    engine: AsyncEngine, database_url: str, redis_server: RedisServer, sockets: tuple[Path, Path]
+) -> None:
+    talker: dict[str, Any] = {"lines": [], "greeting": None}
+    async with stage(engine, database_url, redis_server.url, Person(name="Mute", ring_s=0.5), talker, sockets) as on:
+        attempt = await on.granted(SCRIPT, time_limit_s=25)
+        _, events = await on.run_worker(attempt)
+        assert events[-1]["outcome"]["disposition"] == "incomplete"
+        said = await on.rows("SELECT content FROM conversations WHERE message_type = 'assistant' ORDER BY seq")
+        assert said[-1]["content"] == "Thank you, that is all. Goodbye."
+        row = (await on.rows("SELECT end_status, duration_s FROM dial_attempts"))[0]
+        assert row["end_status"] == "completed"
+        assert row["duration_s"] < 25

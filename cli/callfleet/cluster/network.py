@@ -116,6 +116,18 @@ def connect(block: Block, device: str, init_pid: int) -> None:
 
 
 def disconnect(device: str) -> None:
-    """Remove the host's end, if it is there; its routes go with it."""
-    if any(link.get("ifname") == device for link in json.loads(ip("-j", "link") or "[]")):
+    """Remove the host's end, if it is there; its routes go with it.
+
+    The kernel removes the pair, too, a moment after the node's namespace ended: losing that race is no error.
+    """
+    if not _is_there(device):
+        return
+    try:
         ip("link", "del", device)
+    except ClusterError:
+        if _is_there(device):
+            raise
+
+
+def _is_there(device: str) -> bool:
+    return any(link.get("ifname") == device for link in json.loads(ip("-j", "link") or "[]"))

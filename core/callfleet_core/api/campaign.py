@@ -97,7 +97,7 @@ class Attempts(ApiModel):
     """How often a person is tried; revoked attempts do not count."""
 
     max: int = Field(default=1, ge=1, le=10)
-    retry_after_minutes: RetryAfterMinutes = Field(default_factory=RetryAfterMinutes)
+    retry_after_minutes: RetryAfterMinutes = Field(default=RetryAfterMinutes())
 
 
 class Llm(ApiModel):
@@ -131,9 +131,9 @@ class ResourceAmounts(ApiModel):
 class Resources(ApiModel):
     """What a worker pod asks for and may use."""
 
-    requests: ResourceAmounts = Field(default_factory=ResourceAmounts)
+    requests: ResourceAmounts = Field(default=ResourceAmounts())
     limits: ResourceAmounts = Field(
-        default_factory=lambda: ResourceAmounts.model_validate({"nvidia.com/gpu": 1}),
+        default=ResourceAmounts.model_validate({"nvidia.com/gpu": 1}),
         description="One GPU unless said otherwise.",
     )
 
@@ -155,7 +155,7 @@ class Worker(ApiModel):
     )
     slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
     max_workers: int = Field(default=1, ge=1, le=100, description="The most pods.")
-    resources: Resources = Field(default_factory=Resources)
+    resources: Resources = Field(default=Resources())
     tolerations: list[Toleration] = Field(default_factory=list, max_length=10)
 
 
@@ -170,7 +170,7 @@ class CampaignSpec(ApiModel):
     contacts: Contacts
     suspend: bool = Field(default=False, description="Admits no new calls; live ones finish.")
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
-    limits: CampaignLimits = Field(default_factory=CampaignLimits)
+    limits: CampaignLimits = Field(default=CampaignLimits())
     budget_refs: list[BudgetRef] = Field(
         default_factory=list,
         max_length=8,
@@ -178,10 +178,10 @@ class CampaignSpec(ApiModel):
         description="Budgets that must all cover each call; a missing one makes calls wait.",
     )
     call: CallSpec
-    pacing: Pacing = Field(default_factory=Pacing)
-    attempts: Attempts = Field(default_factory=Attempts)
+    pacing: Pacing = Field(default=Pacing())
+    attempts: Attempts = Field(default=Attempts())
     agent: Agent
-    worker: Worker = Field(default_factory=Worker)
+    worker: Worker = Field(default=Worker())
     look_ahead: int = Field(default=200, ge=1, le=5000, description="The most unfinished sessions kept as objects.")
 
     def script(self) -> CallScript:

@@ -132,9 +132,18 @@ def _structural(node: Any, definitions: dict[str, Any], inside_properties: bool 
         result["enum"] = [result.pop("const")]
     if result.get("type") == "integer":
         result.setdefault("format", "int64")
-    if result.get("default", ...) is None:
-        del result["default"]
+    if "default" in result:
+        result["default"] = _without_nulls(result["default"])
+        if result["default"] is None:
+            del result["default"]
     return result
+
+
+def _without_nulls(value: Any) -> Any:
+    """A default as a manifest would write it; what is null in it is left to the defaults inside."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def schema(model: type[ApiModel]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ NUMBERS = [
     ("A couple.", "2"),
     ("Two, no, three.", "3"),
     ("Three, I mean four.", "4"),
+    ("Three. Make that four.", "4"),
     ("Too.", "2"),
     ("For.", "4"),
     ("Free.", "3"),

@@ -42,6 +42,8 @@ YES = [
     "I wouldn't mind.",
     "Right.",
     "That would be fine.",
+    "Yes I make that decision.",
+    "Yes. I can't wait.",
 ]
 NO = [
     "No.",
@@ -72,6 +74,9 @@ NO = [
     "No, we rent.",
     "I won't.",
     "Not interested.",
+    "Yes. Wait, no.",
+    "Not so far.",
+    "Not that I know of.",
 ]
 ABSTAIN = [
     "",

@@ -116,6 +116,7 @@ def test_the_breaker_opens_after_failures_in_a_row_and_tries_again_later() -> No
         ("interested", "Oh, that ship has sailed.", "I would love to", "yes", None),
         ("interested", "Oh, that ship has sailed.", "", "yes", None),
         ("interested", "Oh, that ship has sailed.", "ship", "maybe", None),
+        ("interested", "Yes, that ship sails.", "Yes, that ship sails", "no", None),
         ("interested", "Oh, that ship has sailed.", "ship", "unclear", None),
         ("bedrooms", "Room for the twins, so three, and one guest.", "so three", "3", "3"),
         ("bedrooms", "Room for the twins.", "Room for the twins", "2", None),
@@ -144,13 +145,18 @@ def test_plain_short_sentences_pass_the_guard(line: str) -> None:
     "line",
     [
         "", "Would you like to buy?", "I promise you a great rate.", "We will call you tomorrow.",
-        "That is 500 more.", "Great. And now?",
-        "one two three four five six seven eight nine ten eleven twelve thirteen", "Sure!\nNext",
+        "That is 500 more.", "Are you sure?",
+        "one two three four five six seven eight nine ten eleven twelve thirteen", "Nice to meet you.",
         "{\"a\": 1}", "As an AI I agree.", "<b>ok</b>",
     ],
 )  # fmt: skip
 def test_anything_else_is_stopped_by_the_guard(line: str) -> None:
     assert guarded(line, "three bedrooms") is None
+
+
+def test_only_the_first_sentence_is_said() -> None:
+    assert guarded("Great. And now I will call you.", "yes") == "Great."
+    assert guarded("I'm glad to hear that! Let us go on.", "yes") == "I'm glad to hear that!"
 
 
 @given(st.text(max_size=200), st.text(max_size=100))

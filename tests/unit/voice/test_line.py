@@ -116,6 +116,6 @@ def test_a_question_is_heard_once_what_comes_before_it_was() -> None:
     audio = {"Great.": bytes(16 * 500), "When?": bytes(16 * 1_000)}
     assert question_heard(lines, audio.get, 0) == 0.0
     assert question_heard(lines, audio.get, 600) == 0.0
-    assert question_heard(lines, audio.get, 500 + 120 + 80 + 500) == pytest.approx(0.5)
+    assert question_heard(lines, audio.get, 500 + 120 + 100 + 500) == pytest.approx(0.5)
     assert question_heard(lines, audio.get, 10_000) == 1.0
     assert question_heard([], audio.get, 10_000) == 0.0

@@ -15,7 +15,8 @@ _APOSTROPHES = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2014": ", ", "\u2013": "-"}
 )
 _CORRECTION = re.compile(
-    r"\b(?:i mean|sorry|actually|no wait|wait no|wait|scratch that|make that|or rather|let me think)\b,?|(?<=,) no,",
+    r"\b(?:i mean|sorry|actually|no wait|wait no|scratch that|or rather|let me think)\b,?|(?<=,) no,|"
+    r"(?:^|(?<=[,.!?-]) ?)(?:wait|make that)\b,?",
     re.IGNORECASE,
 )
 _FILLERS = re.compile(

@@ -7,7 +7,8 @@ import re
 from callfleet_worker.answers.words import Answer, is_unsure, last_correction, tidy, without_doubt, words_of
 
 _NO = re.compile(
-    r"\b(?:no+|nope|nah+|nay|negative|never|not (?:really|yet|at all|anymore|any more|any longer|"
+    r"\b(?:no+|nope|nah+|nay|negative|never|not (?:really|yet|so far|quite|a chance|that i know|"
+    r"at all|anymore|any more|any longer|"
     r"right now|at the moment|"
     r"currently|particularly|exactly|necessarily|interested|for (?:me|now|us)|this (?:year|time)|me|us|today|likely)|"
     r"(?:i|we)(?:'m| am|'re| are) not|i'd rather not|rather not|i doubt it|of course not|absolutely not|"

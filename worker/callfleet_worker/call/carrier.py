@@ -14,7 +14,7 @@ from typing import Self
 import aiohttp
 import structlog
 from pydantic import SecretStr
-from twilio.base.exceptions import TwilioRestException
+from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
@@ -94,7 +94,15 @@ class Carrier:
             return UnknownPlaced(f"HTTP {error.status}")
         except aiohttp.ClientConnectorError:
             return NotPlaced("unreachable")  # no connection, so nothing was sent
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            TimeoutError,
+            aiohttp.ClientError,
+            OSError,
+            TwilioException,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:
             return UnknownPlaced(type(error).__name__)
 
     async def _create(self) -> str | None:

@@ -33,6 +33,8 @@ from callfleet_worker.speech.parent import die_with_parent
 
 POOL_SIZE = 2
 REDIS_TIMEOUT_S = 5.0
+# LangGraph would send what people say to a tracing service if the environment happened to ask for it.
+NO_TRACING = {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false", "LANGGRAPH_TRACING": "false"}
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--piper", type=Path, required=True)
     options = parser.parse_args()
     die_with_parent()
+    os.environ.update(NO_TRACING)
     settings = WorkerSettings.model_validate({})
     quiet_libraries(os.environ.get("LOG_LEVEL", "INFO"))
     gc.freeze()  # what is loaded now stays: the collector need not look at it during the call

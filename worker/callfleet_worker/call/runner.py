@@ -7,24 +7,26 @@ import contextlib
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
 from fastapi import WebSocket
+from redis.exceptions import RedisError
 
-from callfleet_core.dialing import DialOrder, EndEvidence, PlacedResult, Verdict
+from callfleet_core.dialing import DialOrder, PlacedResult
 from callfleet_core.records import CallOutcome, Usage
 from callfleet_worker.agents.flow import CallPlan
 from callfleet_worker.agents.graph import Team
 from callfleet_worker.agents.phrases import Phrasebook
 from callfleet_worker.agents.scoring import lead_of
 from callfleet_worker.agents.state import CallState
-from callfleet_worker.call.carrier import Carrier, NotPlaced, Placed
-from callfleet_worker.call.leg import QUEUE_S, LegRegistry
+from callfleet_worker.call.carrier import Carrier, NotPlaced, Placed, UnknownPlaced
+from callfleet_worker.call.ledger import AttemptLedger
+from callfleet_worker.call.leg import QUEUE_S, LegAddress, LegRegistry
 from callfleet_worker.call.media_server import StreamStart, media_server
 from callfleet_worker.call.record import CallTranscript
 from callfleet_worker.llm.client import LlmClient
@@ -33,9 +35,9 @@ from callfleet_worker.settings import WorkerSettings
 from callfleet_worker.speech.clients import Recogniser, Speaker
 from callfleet_worker.voice.pipeline import CallPipeline
 
-GRANT_WAIT_S = 120.0
-"""A grant expires 120 s after it was made, so waiting longer for begin_dial is in vain."""
 VIEW_POLL_S = 2.0
+MEDIA_GRACE_S = 30.0
+END_GRACE_S = 60.0
 
 _log = structlog.get_logger(__name__)
 Report = Callable[[str, dict[str, Any]], None]
@@ -73,15 +75,15 @@ class CallRunner:
         self._stop = asyncio.Event()
         self._sid: str | None = None
         self._pipeline: CallPipeline | None = None
-        self._answered = False
+        self._ledger = AttemptLedger(services.dials, attempt_id, pod_uid)
 
     def stop(self) -> None:
         """Ends the call as soon as it can be hung up."""
         self._stop.set()
 
     async def run(self) -> CallEnd:
-        """From grant to records. Raises what PostgreSQL or Redis raise before anything was dialled."""
-        order = await self._begin()
+        """From grant to records. Raises what PostgreSQL raises while nothing is dialled."""
+        order = await self._ledger.begin(self._stop)
         if isinstance(order, str):
             return CallEnd("refused", reason=order)
         settings = self._services.settings
@@ -105,21 +107,6 @@ class CallRunner:
             if llm is not None:
                 await llm.close()
 
-    async def _begin(self) -> DialOrder | str:
-        """The order, or why there is none."""
-        nonce = uuid4()
-        deadline = asyncio.get_running_loop().time() + GRANT_WAIT_S
-        while True:
-            decision = await self._services.dials.begin_dial(self._attempt, self._pod, nonce)
-            if decision.verdict is Verdict.GO and decision.order is not None:
-                return decision.order
-            if decision.verdict is not Verdict.WAIT or decision.retry_at is None:
-                return decision.reason or "Refused"
-            pause_s = max(0.05, (decision.retry_at - datetime.now(UTC)).total_seconds())
-            if asyncio.get_running_loop().time() + pause_s > deadline or self._stop.is_set():
-                return decision.reason or "Expired"
-            await asyncio.sleep(pause_s)
-
     def _plan(self, order: DialOrder) -> CallPlan:
         today = datetime.now(ZoneInfo(order.time_zone)).date()
         return CallPlan(order.script, Phrasebook(order.script, order.attempt_id, order.contact_name), today)
@@ -135,54 +122,61 @@ class CallRunner:
         transcript = CallTranscript(self._services.records, self._attempt, self._keep)
 
         async def leg(websocket: WebSocket, start: StreamStart) -> None:
-            await self._talk(websocket, start, order, carrier, team, transcript)
+            if self._sid == start.call_sid or await self._took(carrier, start.call_sid):
+                self._media.set()
+                await self._talk(websocket, start, order, carrier, team, transcript)
 
         secret = secrets.token_urlsafe(24)
         async with media_server(self._services.settings.pod_ip, self._attempt, secret, leg) as address:
-            await self._services.legs.register(order, address)
-            self._report("dialing", {})
-            placed = await carrier.place()
+            placed = await self._place(order, carrier, address)
             if isinstance(placed, NotPlaced):
-                await self._ended_unplaced(order, placed)
+                await self._ledger.not_placed(placed.error_code)
                 return CallEnd("notPlaced", reason=placed.error_code)
-            known = isinstance(placed, Placed) and await self._took(order, carrier, placed.call_sid)
-            if isinstance(placed, Placed) and not known:
+            if isinstance(placed, Placed) and not await self._took(carrier, placed.call_sid):
                 return CallEnd("superseded", call_sid=placed.call_sid)
-            if not isinstance(placed, Placed):
+            if isinstance(placed, UnknownPlaced):
                 _log.error("whether the call was placed is unknown", attempt=str(self._attempt), reason=placed.reason)
-            if not await self._await_media(order, certain=known):
+            if not await self._await_media(order, certain=isinstance(placed, Placed)):
+                if self._stop.is_set() and self._sid is not None:
+                    await carrier.hang_up(self._sid)  # nobody is left to answer its media
                 return CallEnd("unanswered", call_sid=self._sid)
-            await self._done.wait()
+            async with asyncio.timeout(order.time_limit_s + END_GRACE_S):
+                await self._done.wait()
         return await self._finish(team, transcript, llm)
 
-    async def _ended_unplaced(self, order: DialOrder, placed: NotPlaced) -> None:
-        evidence = EndEvidence(source="worker", status="notPlaced", error_code=placed.error_code, at=datetime.now(UTC))
-        await self._services.dials.record_ended(self._attempt, evidence, pod_uid=self._pod, generation=order.generation)
+    async def _place(
+        self, order: DialOrder, carrier: Carrier, address: LegAddress
+    ) -> Placed | NotPlaced | UnknownPlaced:
+        """Registers the leg, then sends the one POST; without a leg nobody would answer the call, so it is not sent."""
+        try:
+            await self._services.legs.register(order, address)
+        except (RedisError, OSError) as error:
+            _log.error("the media leg could not be registered: check REDIS_URL", error=type(error).__name__)
+            return NotPlaced("legUnregistered")
+        self._report("dialing", {})
+        return await carrier.place()
 
-    async def _took(self, order: DialOrder, carrier: Carrier, call_sid: str) -> bool:
+    async def _took(self, carrier: Carrier, call_sid: str) -> bool:
         """Records the SID; a second one, or one for a closed attempt, is hung up. False when this call is not ours."""
-        result = await self._services.dials.record_placed(
-            self._attempt, call_sid, pod_uid=self._pod, generation=order.generation
-        )
-        if result in (PlacedResult.PLACED, PlacedResult.SAME):
+        result = await self._ledger.placed(call_sid)
+        if result in (PlacedResult.PLACED, PlacedResult.SAME, None):
             self._sid = call_sid
             self._report("placed", {"call_sid": call_sid})
             return True
-        _log.error("the call is not this attempt's and is hung up", attempt=str(self._attempt), result=result.value)
+        _log.error("the call is not this attempt's and is hung up", attempt=str(self._attempt), result=str(result))
         await carrier.hang_up(call_sid)
         return False
 
     async def _await_media(self, order: DialOrder, *, certain: bool) -> bool:
         """Waits for the person to pick up; false when the carrier says that the call ended, or the time is over."""
         limit_s = order.ring_timeout_s + QUEUE_S + (0 if certain else order.time_limit_s)
-        deadline = asyncio.get_running_loop().time() + limit_s + 30.0
+        deadline = asyncio.get_running_loop().time() + limit_s + MEDIA_GRACE_S
         while asyncio.get_running_loop().time() < deadline and not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(VIEW_POLL_S):
                     await self._media.wait()
                 return True
-            view = await self._services.dials.attempt_view(self._attempt)
-            if view is None or view.state in ("ended", "settled", "revoked"):
+            if await self._ledger.is_over():
                 return self._media.is_set()
         return self._media.is_set()
 
@@ -195,36 +189,31 @@ class CallRunner:
         team: Team,
         transcript: CallTranscript,
     ) -> None:
-        if self._sid != start.call_sid and not await self._took(order, carrier, start.call_sid):
-            return
-        self._media.set()
-        background = [asyncio.create_task(self._answer(order, start.call_sid))]
-
         async def hang_up() -> None:
             await carrier.hang_up(start.call_sid)
 
-        self._pipeline = CallPipeline(
-            websocket,
-            start.stream_sid,
-            team=team,
-            recogniser=self._services.recogniser,
-            speaker=self._services.speaker,
-            transcript=transcript,
-            hang_up=hang_up,
-        )
-        background.append(asyncio.create_task(self._stopped(self._pipeline)))
+        answered = asyncio.create_task(self._answer(start.call_sid))
+        stopping: asyncio.Task[None] | None = None
         try:
+            self._pipeline = CallPipeline(
+                websocket,
+                start.stream_sid,
+                team=team,
+                recogniser=self._services.recogniser,
+                speaker=self._services.speaker,
+                transcript=transcript,
+                hang_up=hang_up,
+            )
+            stopping = asyncio.create_task(self._stopped(self._pipeline))
             await self._pipeline.run(order.time_limit_s)
         finally:
-            for task in background[1:]:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            if stopping is not None:
+                stopping.cancel()
+            await asyncio.gather(answered, *([stopping] if stopping else []), return_exceptions=True)
             self._done.set()
 
-    async def _answer(self, order: DialOrder, call_sid: str) -> None:
-        await self._services.dials.record_answered(
-            self._attempt, datetime.now(UTC), call_sid=call_sid, pod_uid=self._pod, generation=order.generation
-        )
+    async def _answer(self, call_sid: str) -> None:
+        await self._ledger.answered(call_sid)
         self._report("answered", {"call_sid": call_sid})
 
     async def _stopped(self, pipeline: CallPipeline) -> None:

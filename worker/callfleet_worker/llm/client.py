@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +20,14 @@ FAILURES_TO_OPEN = 5
 OPEN_FOR_S = 60.0
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One finished exchange, shown to the model before the question."""
+
+    user: str
+    assistant: str
 
 
 class LlmUnavailableError(Exception):
@@ -83,21 +91,27 @@ class LlmClient:
         deadline_s: float,
         max_tokens: int,
         schema: Mapping[str, Any] | None = None,
+        examples: Sequence[Example] = (),
+        stop: str | None = None,
     ) -> str:
-        """The model's text (JSON when a schema is given); LlmUnavailableError after `deadline_s` at the latest."""
+        """The model's text (JSON when a schema is given); LlmUnavailableError after `deadline_s` at the latest.
+
+        `examples` come before the question as finished exchanges; `stop` ends the text where it appears.
+        """
         if not self._breaker.closed:
             raise LlmUnavailableError("the model failed repeatedly and is left alone for a minute")
         try:
             async with asyncio.timeout(deadline_s):
                 answer = await self._client.chat(
                     model=self._model,
-                    messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
+                    messages=_messages(system, examples, user),
                     format=dict(schema) if schema is not None else None,
                     options={
                         "temperature": 0,
                         "num_predict": max_tokens,
                         "num_ctx": CONTEXT_TOKENS,
                         "num_gpu": -1,
+                        **({"stop": [stop]} if stop is not None else {}),
                     },
                     keep_alive=KEEP_ALIVE,
                 )
@@ -126,3 +140,12 @@ class LlmClient:
     async def close(self) -> None:
         """Closes the connections."""
         await cast("Callable[[], Awaitable[None]]", self._client.close)()
+
+
+def _messages(system: str, examples: Sequence[Example], user: str) -> list[dict[str, str]]:
+    shown = [
+        {"role": role, "content": text}
+        for example in examples
+        for role, text in (("user", example.user), ("assistant", example.assistant))
+    ]
+    return [{"role": "system", "content": system}, *shown, {"role": "user", "content": user}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Protocol
 
@@ -11,15 +12,28 @@ from pydantic import BaseModel, ValidationError
 from callfleet_core.script import Question, QuestionType
 from callfleet_worker.answers.parse import parse_answer
 from callfleet_worker.answers.words import Answer, words_of
-from callfleet_worker.llm.client import LlmUnavailableError
+from callfleet_worker.llm.client import Example, LlmUnavailableError
 
 OPINION_DEADLINE_S = 3.0
 OPINION_MAX_TOKENS = 80
 OPINION_CONFIDENCE = 0.5
 UNCLEAR = "unclear"
-_SYSTEM = (
-    "You read one reply from a phone call and extract the answer to one question. Quote the exact words of the reply "
-    "that answer it as evidence. If the reply does not answer the question, set value to unclear. Reply in JSON only."
+_SYSTEM = "Extract the answer from the reply. Quote the exact words that say so as evidence; else say unclear."
+# The last one says unclear: a small model follows what it saw last, and abstaining is its safer habit.
+_EXAMPLES = (
+    Example(
+        "Question: Do you have a garden?\nReply: Where we live there is only a balcony.",
+        '{"evidence": "there is only a balcony", "value": "no"}',
+    ),
+    Example(
+        "Question: Do you work from home?\nReply: I have my own office at home, every day.",
+        '{"evidence": "I have my own office at home", "value": "yes"}',
+    ),
+    Example(
+        "Question: How many cars do you have?\nReply: One for each of us three.",
+        '{"evidence": "for each of us three", "value": "3"}',
+    ),
+    Example("Question: Do you like the area?\nReply: What time is it?", '{"evidence": "", "value": "unclear"}'),
 )
 
 
@@ -33,7 +47,9 @@ class AsksModel(Protocol):
         *,
         deadline_s: float,
         max_tokens: int,
-        schema: dict[str, Any] | None = None,
+        schema: Mapping[str, Any] | None = None,
+        examples: Sequence[Example] = (),
+        stop: str | None = None,
     ) -> str:
         """See `callfleet_worker.llm.client.LlmClient.ask`."""
         ...
@@ -46,7 +62,7 @@ class _Opinion(BaseModel):
 
 async def second_opinion(model: AsksModel, question: Question, heard: str, today: date) -> Answer | None:
     """The model's reading, only when it quotes the transcript and its value passes the type's parser; else nothing."""
-    prompt = f'Question: "{question.ask[0]}"\nReply: "{heard}"\n{_expected(question)}'
+    prompt = f"Question: {question.ask[0]}\nReply: {heard}\n{_expected(question)}"
     try:
         raw = await model.ask(
             _SYSTEM,
@@ -54,6 +70,7 @@ async def second_opinion(model: AsksModel, question: Question, heard: str, today
             deadline_s=OPINION_DEADLINE_S,
             max_tokens=OPINION_MAX_TOKENS,
             schema=schema_for(question),
+            examples=_EXAMPLES,
         )
         opinion = _Opinion.model_validate_json(raw)
     except (LlmUnavailableError, ValidationError):
@@ -68,7 +85,9 @@ def checked(question: Question, heard: str, evidence: str, value: str, today: da
     if question.type in (QuestionType.YES_NO, QuestionType.CHOICE):
         allowed = {option.lower(): option for option in _options(question)}
         chosen = allowed.get(value.strip().lower())
-        return Answer(chosen, OPINION_CONFIDENCE, evidence) if chosen else None
+        said = parse_answer(question, evidence, today)
+        contradicted = said is not None and said.value != chosen
+        return Answer(chosen, OPINION_CONFIDENCE, evidence) if chosen and not contradicted else None
     quoted = parse_answer(question, evidence, today)
     if quoted is None or (question.type is not QuestionType.TEXT and not _same(question, quoted, value, today)):
         return None

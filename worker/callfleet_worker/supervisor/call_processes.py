@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,6 +39,7 @@ class CallProcess:
             "--whisper", str(whisper_socket(run_dir)), "--piper", str(piper_socket(run_dir)),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             start_new_session=True, limit=MAX_LINE_BYTES,
+            env={**os.environ, "LOGURU_LEVEL": "ERROR"},
         )  # fmt: skip
         child = cls(process)
         try:

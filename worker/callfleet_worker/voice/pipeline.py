@@ -11,7 +11,7 @@ from fastapi import WebSocket
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
-from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams
 from pipecat.workers.runner import WorkerRunner
 
 from callfleet_worker.agents.graph import Team
@@ -22,6 +22,7 @@ from callfleet_worker.voice.hearing import RATE, Hearing
 from callfleet_worker.voice.serializer import CallSerializer
 from callfleet_worker.voice.speaking import Speaking
 from callfleet_worker.voice.transcript import Transcript
+from callfleet_worker.voice.transport import CallTransport
 from callfleet_worker.voice.turn_clock import TurnClock
 
 GOODBYE_BEFORE_LIMIT_S = 12.0
@@ -50,7 +51,7 @@ class CallPipeline:
         self._over = asyncio.Event()
         self.conversation = Conversation(team, speaker, clock, transcript, self._finish)
         self.speaking = Speaking(speaker, serializer)
-        self._transport = FastAPIWebsocketTransport(
+        self._transport = CallTransport(
             websocket,
             FastAPIWebsocketParams(
                 serializer=serializer,
@@ -100,5 +101,5 @@ class CallPipeline:
     async def _finish(self) -> None:
         self._over.set()
 
-    async def _on_disconnected(self, _transport: FastAPIWebsocketTransport, _websocket: WebSocket) -> None:
+    async def _on_disconnected(self, _transport: CallTransport, _websocket: WebSocket) -> None:
         self._over.set()

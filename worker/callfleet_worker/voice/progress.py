@@ -8,7 +8,7 @@ from callfleet_worker.agents.state import Line
 from callfleet_worker.speech.audio import TELEPHONE_RATE
 
 PAUSE_MS = {"ack": 120, "opening": 250, "note": 200, "filler": 200, "question": 0, "reask": 0, "closing": 0}
-STANDING_MS = 80
+STANDING_MS = 100
 """Audio that is written but not yet heard: what stands in the carrier's buffer."""
 _BYTES_PER_MS = 2 * TELEPHONE_RATE // 1000
 

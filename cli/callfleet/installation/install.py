@@ -168,8 +168,9 @@ def installed(cluster: ClusterHandle, settings: Settings, log_dir: Path) -> Iter
 
 def _uninstall(cluster: ClusterHandle, namespace: str) -> None:
     """Helm's complaints are told and no more: what else there is to clean up must be cleaned up."""
+    command = [*_helm(cluster), "uninstall", RELEASE, "-n", namespace, "--wait=false", "--ignore-not-found"]
     try:
-        run([*_helm(cluster), "uninstall", RELEASE, "-n", namespace, "--wait=false"], timeout_s=UNINSTALL_TIMEOUT_S)
+        run(command, timeout_s=UNINSTALL_TIMEOUT_S, shielded=True)
     except InstallError as error:
         sys.stderr.write(f"callfleet: {error}\n")
 
@@ -256,9 +257,16 @@ def _helm(cluster: ClusterHandle) -> list[str]:
 
 
 def run(
-    command: list[str], *, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True
+    command: list[str],
+    *,
+    stdin: str | None = None,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+    shielded: bool = False,
 ) -> str:
-    """A command's standard output. Raises InstallError with what it said on standard error."""
+    """A command's standard output; `shielded` from the terminal's Ctrl-C.
+
+    Raises InstallError with what it said on standard error.
+    """
     # Helm and kubectl keep caches under the home folder; nothing else of the environment may steer them.
     environment = {key: value for key, value in os.environ.items() if key not in {"KUBECONFIG", "HELM_NAMESPACE"}}
     try:
@@ -270,10 +278,10 @@ def run(
             timeout=timeout_s,
             check=False,
             env=environment,
-            start_new_session=True,  # Ctrl-C is ours to handle: it must not end the `helm uninstall` of a clean-up
+            start_new_session=shielded,
         )
     except subprocess.TimeoutExpired as error:
         raise InstallError(f"{Path(command[0]).name} did not answer within {timeout_s:.0f} s") from error
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         raise InstallError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-2000:]}")
     return done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.terminal_theme import MONOKAI
 
-from callfleet.demo.scene import FINAL_STATES, Scene
+from callfleet.demo.scene import FINAL_STATES, Scene, what_counts
 from callfleet.demo.view import screen
 
 COLUMNS, LINES = 110, 26
@@ -45,7 +45,7 @@ class Recorder:
 
     def tell(self, scene: Scene) -> None:
         """Remembers a scene that differs from the last in more than the time."""
-        if len(self._scenes) < MOST_KEPT and (not self._scenes or _key(scene) != _key(self._scenes[-1])):
+        if len(self._scenes) < MOST_KEPT and (not self._scenes or what_counts(scene) != what_counts(self._scenes[-1])):
             self._scenes.append(scene)
 
     def write(self, ending: RenderableType) -> None:
@@ -54,11 +54,6 @@ class Recorder:
         frames = [draw(picture, f"f{index}") for index, picture in enumerate([*pictures, ending])]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(film(frames))
-
-
-def _key(scene: Scene) -> object:
-    talks = [(talk.contact, talk.on_the_line, len(talk.sayings)) for talk in scene.talks]
-    return [(line.key, line.state, line.reason, line.cost) for line in scene.sessions], talks
 
 
 def picked(scenes: Sequence[Scene], most: int = MOST_FRAMES) -> list[Scene]:

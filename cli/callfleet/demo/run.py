@@ -15,14 +15,15 @@ import yaml
 from rich.console import Console
 
 from callfleet.demo.books import read_books
-from callfleet.demo.scene import Scene, make_scene
+from callfleet.demo.scene import Scene, make_scene, what_counts
 from callfleet.demo.setup import DemoOptions, everything_up
 from callfleet.demo.show import Onlooker, showing
 from callfleet.demo.summary import is_over, read_facts, summarise
 from callfleet.installation import Installation, InstallError
 
 NAMESPACE = "demo"
-LONGEST_S = 15 * 60
+# Longer than any wait of the demo: what has not moved for so long never will.
+STUCK_AFTER_S = 15 * 60
 POLL_S = 1.0
 OVER_FOR_S = 6.0
 CHECK_EVERY_S = 5.0
@@ -83,16 +84,17 @@ def ensure_namespace(installation: Installation, name: str) -> None:
 
 
 def watch(
-    installation: Installation, onlookers: Sequence[Onlooker], longest_s: float = LONGEST_S
+    installation: Installation, onlookers: Sequence[Onlooker], stuck_after_s: float = STUCK_AFTER_S
 ) -> tuple[list[dict[str, Any]], Scene]:
-    """Tells what happens until every session is terminal or waits for money; answers the last look.
+    """Tells what happens until every session is terminal or waits for what only a person can change.
 
-    Raises InstallError when a part is dead, or after `longest_s`.
+    Answers the last look. Raises InstallError when a part is dead, or when nothing has happened for `stuck_after_s`.
     """
-    began_s = time.monotonic()
+    began_s = moved_s = time.monotonic()
+    last: object = None
     over_since_s: float | None = None
     checked_s, misses = began_s, 0
-    while (now_s := time.monotonic()) < began_s + longest_s:
+    while (now_s := time.monotonic()) < moved_s + stuck_after_s:
         try:
             sessions = installation.objects("callsessions", NAMESPACE)
             scene = make_scene(now_s - began_s, sessions, read_books(installation.databases.owner, NAMESPACE))
@@ -102,6 +104,8 @@ def watch(
                 raise InstallError(f"the campaign could not be looked at {misses} times in a row: {error}") from error
         else:
             misses = 0
+            if what_counts(scene) != last:
+                last, moved_s = what_counts(scene), now_s
             for onlooker in onlookers:
                 onlooker.tell(scene)
             # Twice over: the last settlement may just have returned money that admits one more.
@@ -115,7 +119,7 @@ def watch(
             check_parts(installation)
             checked_s = now_s
         time.sleep(POLL_S)
-    raise InstallError(f"the campaign was not over after {longest_s:.0f} s; logs: {installation.log_dir}")
+    raise InstallError(f"nothing has happened for {stuck_after_s:.0f} s; logs: {installation.log_dir}")
 
 
 def check_parts(installation: Installation) -> None:

@@ -81,6 +81,12 @@ def make_scene(elapsed_s: float, sessions: Sequence[Mapping[str, Any]], books: B
     return Scene(elapsed_s, lines, books.budgets, books.talks)
 
 
+def what_counts(scene: Scene) -> object:
+    """What of a scene is news when it changes: sessions and words, not the time."""
+    talks = [(talk.contact, talk.on_the_line, tuple(talk.sayings)) for talk in scene.talks]
+    return tuple(scene.sessions), talks
+
+
 def _position(item: Mapping[str, Any]) -> tuple[int, str]:
     metadata = item["metadata"]
     return int(metadata.get("annotations", {}).get("callfleet.dev/position", "0")), metadata["name"]

@@ -1,4 +1,4 @@
-"""`callfleet demo`, stopped in the middle of things: nothing is left, and the next one works."""
+"""`callfleet demo` on a local node, stopped in the middle of things: nothing is left, and the next one works."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 import yaml
 from tests.cluster.world import demo_documents
 
+from callfleet.cluster.api import PROVIDER_VARIABLE
 from callfleet.cluster.layout import layout_for
 from callfleet.cluster.supervisor import cgroup_roots
 from callfleet.demo.setup import CLUSTER
@@ -43,7 +44,7 @@ class Demo:
         self.mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "callfleet", "demo", *arguments],
-            env={**os.environ, MARK: self.mark},
+            env={**os.environ, MARK: self.mark, PROVIDER_VARIABLE: "local"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,13 +10,16 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/synced ## Call a campaign of twelve people within a budget for six (ARGS="--json --keep …")
 	@$(CALLFLEET) demo $(ARGS)
+
+record: .venv/synced ## Run the demo and record its screens for the README
+	@$(CALLFLEET) demo --record docs/demo.svg $(ARGS)
 
 test: .venv/synced ## Run the tests (ARGS goes to pytest)
 	@.ci/stage parts $(CALLFLEET) parts build

@@ -11,6 +11,7 @@ from callfleet.cluster.errors import ClusterError
 from callfleet.demo.commands import demo
 from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
+from callfleet.interrupts import Interrupts, end_with_make
 from callfleet.parts.commands import parts_app
 from callfleet.parts.errors import PartError
 from callfleet.simulator import PASS_ON, simulator
@@ -31,8 +32,10 @@ app.command("simulator", context_settings=PASS_ON)(simulator)
 
 def main() -> None:
     """Runs the command; an error of ours is one clear sentence, not a traceback."""
+    end_with_make()
     try:
-        app()
+        with Interrupts():
+            app()
     except (CallFleetError, PartError, ClusterError, ImageError, HostServiceError) as error:
         sys.stderr.write(f"callfleet: {error}\n")
         sys.exit(1)

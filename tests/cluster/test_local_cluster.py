@@ -32,6 +32,14 @@ KUBECTL_TIMEOUT_S = 90
 ASK = "import urllib.request as u; print(u.urlopen('http://{}', timeout=5).status)"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def local() -> Iterator[None]:
+    """These tests are about the local node, also where kind is at hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(api.PROVIDER_VARIABLE, "local")
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterHandle]:
     ensure(["base"])

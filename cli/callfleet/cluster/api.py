@@ -4,6 +4,7 @@ Synchronous on purpose: everything here waits for processes; call it through `as
 runs. A session fixture is `with cluster("callfleet-tests") as handle: yield handle`.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ DEFAULT_GPUS = 4
 PARTS = ("debian", "k8s", "coredns", "kubectl", "pause")
 LOCK_TIMEOUT_S = 300.0
 START_EXPECTED_S = 12.0
+PROVIDER_VARIABLE = "CALLFLEET_CLUSTER"
 
 __all__ = ["DEFAULT_NAME", "PARTS", "ClusterHandle", "cluster", "down", "find", "up"]
 
@@ -58,11 +60,23 @@ def up(
         running = _running(layout)
         if running is not None:
             return running
-        try:
-            return kind.up(layout, gpus)
-        except ProviderUnavailableError as reason:
-            progress.say(f"Not using kind: {reason}. Starting a local node instead.")
+        provider = wanted_provider()
+        if provider != "local":
+            try:
+                return kind.up(layout, gpus)
+            except ProviderUnavailableError as reason:
+                if provider == "kind":
+                    raise
+                progress.say(f"Not using kind: {reason}. Starting a local node instead.")
         return _start_local(layout, progress, gpus, optimised=optimised, ends_with_owner=ends_with_owner)
+
+
+def wanted_provider() -> str | None:
+    """`kind` or `local` where the environment asks for one (`CALLFLEET_CLUSTER`). Raises ClusterError."""
+    provider = os.environ.get(PROVIDER_VARIABLE) or None
+    if provider not in {None, "kind", "local"}:
+        raise ClusterError(f"{PROVIDER_VARIABLE} is {provider!r}: set it to kind or local, or not at all")
+    return provider
 
 
 def down(name: str = DEFAULT_NAME, *, purge: bool = False) -> bool:

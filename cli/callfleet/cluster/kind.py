@@ -58,11 +58,13 @@ def up(layout: Layout, gpus: int) -> ClusterHandle:
         raise ProviderUnavailableError("kind is not on PATH")
     path = kubeconfig_path(layout)
     layout.home.mkdir(parents=True, exist_ok=True)
-    if layout.name in _run(["kind", "get", "clusters"], COMMAND_TIMEOUT_S).stdout.split():
-        argv = ["kind", "export", "kubeconfig", "--name", layout.name, "--kubeconfig", str(path)]
-    else:
-        argv = ["kind", "create", "cluster", "--name", layout.name, "--kubeconfig", str(path), "--wait", "110s"]
+    # Before anything is created: whoever is stopped half-way finds what there is to delete.
+    path.touch(0o600)
     try:
+        if layout.name in _run(["kind", "get", "clusters"], COMMAND_TIMEOUT_S).stdout.split():
+            argv = ["kind", "export", "kubeconfig", "--name", layout.name, "--kubeconfig", str(path)]
+        else:
+            argv = ["kind", "create", "cluster", "--name", layout.name, "--kubeconfig", str(path), "--wait", "110s"]
         done = _run(argv, CREATE_TIMEOUT_S)
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1] if done.returncode else ""
     except subprocess.TimeoutExpired:
@@ -115,4 +117,11 @@ def _add_gpus(kubeconfig: Path, context: str, node: str, gpus: int) -> None:
 
 
 def _run(argv: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        start_new_session=True,  # a second Ctrl-C must not end what cleans up
+    )

@@ -60,6 +60,11 @@ class Layout:
         return self.run / "launcher.json"
 
     @property
+    def owner_file(self) -> Path:
+        """The process that the cluster ends with; absent when it ends with none."""
+        return self.run / "owner.json"
+
+    @property
     def status_file(self) -> Path:
         """What the supervisor says about its components."""
         return self.run / "status.json"

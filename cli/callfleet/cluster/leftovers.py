@@ -46,8 +46,17 @@ class ProcessId:
 
 def recorded(layout: Layout) -> dict[str, ProcessId]:
     """The processes the launcher wrote down: `launcher` and `init`."""
+    return _process_ids(layout.launcher_file)
+
+
+def owner_of(layout: Layout) -> ProcessId | None:
+    """The process that the cluster ends with, if it does."""
+    return _process_ids(layout.owner_file).get("owner")
+
+
+def _process_ids(path: Path) -> dict[str, ProcessId]:
     try:
-        facts = json.loads(layout.launcher_file.read_text())
+        facts = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     return {name: ProcessId(fact["pid"], fact["start_ticks"]) for name, fact in facts.items()}

@@ -17,10 +17,11 @@ from callfleet.cluster.config import API_PORT
 from callfleet.cluster.errors import ClusterError
 from callfleet.cluster.files import write_files
 from callfleet.cluster.layout import Layout
-from callfleet.cluster.leftovers import clean, end_processes, recorded
+from callfleet.cluster.leftovers import clean, end_processes, owner_of, recorded
 from callfleet.cluster.network import Block, choose_block, connect, taken_networks
 from callfleet.cluster.pretend_gpu import patch_for
 from callfleet.cluster.programs import Programs
+from callfleet.cluster.supervisor import start_ticks
 from callfleet.parts.locks import file_lock
 from callfleet.parts.paths import lock_path
 
@@ -47,6 +48,8 @@ def start(layout: Layout, programs: Programs, gpus: int, *, ends_with_owner: boo
         process = _launch(layout, keep_stdin=ends_with_owner)
         if ends_with_owner:
             _OWNED[layout.name] = process
+            owner = {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())}
+            layout.owner_file.write_text(json.dumps({"owner": owner}))
         connect(block, layout.device, _wait_for_init(layout, process))
     (layout.run / "network-ready").touch()
     return block
@@ -65,9 +68,9 @@ def stop(layout: Layout) -> bool:
 
 
 def is_running(layout: Layout) -> bool:
-    """Whether process 1 of the cluster is alive."""
-    init = recorded(layout).get("init")
-    return init is not None and init.is_alive()
+    """Whether process 1 of the cluster is alive, and so is the owner that it ends with, if it has one."""
+    init, owner = recorded(layout).get("init"), owner_of(layout)
+    return init is not None and init.is_alive() and (owner is None or owner.is_alive())
 
 
 def block_of(layout: Layout) -> Block:

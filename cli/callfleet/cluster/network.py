@@ -86,7 +86,14 @@ def ip(*arguments: str, inside_pid: int | None = None) -> str:
     """Run `ip`, in the network namespace of a process if one is given. Raises ClusterError."""
     prefix = [] if inside_pid is None else ["nsenter", "-t", str(inside_pid), "-n"]
     argv = [*prefix, "ip", *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=IP_TIMEOUT_S, check=False)
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=IP_TIMEOUT_S,
+        check=False,
+        start_new_session=True,  # a second Ctrl-C must not end what cleans up
+    )
     if done.returncode != 0:
         raise ClusterError(f"`{' '.join(argv)}` failed: {done.stderr.strip()}")
     return done.stdout

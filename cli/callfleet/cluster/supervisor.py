@@ -124,6 +124,7 @@ def _as_init(spec: dict[str, Any], launcher: int) -> int:
             node.start(component)
         node.supervise()
     except StopRequestedError:
+        node.report("stopping")
         node.stop()
         return 0
     except (ComponentError, OSError) as error:

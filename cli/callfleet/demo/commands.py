@@ -6,15 +6,19 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from callfleet.checkout import sample
 from callfleet.demo import run as demo_run
-from callfleet.demo.show import print_summary
+from callfleet.demo.record import Recorder
+from callfleet.demo.report import report
+from callfleet.demo.run import NAMESPACE, Outcome
+from callfleet.demo.setup import CLUSTER, DemoOptions
+from callfleet.demo.words import question_types
+from callfleet.interrupts import Interrupts
 
 
 def demo(
@@ -22,6 +26,7 @@ def demo(
     people: Annotated[Path | None, typer.Option(help="The people who answer (docs/simulator.md).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object on standard output.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave everything running until Ctrl-C, and say how to reach it.")] = False,
+    record: Annotated[Path | None, typer.Option(help="Write the screens into this file, as an animated SVG.")] = None,
     database_url: Annotated[str | None, typer.Option(help="A PostgreSQL to use; a database is made there.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="A Redis to use.")] = None,
     ollama_url: Annotated[str | None, typer.Option(help="An Ollama to use.")] = None,
@@ -31,7 +36,7 @@ def demo(
     """Bring all up, call a campaign of twelve people within a budget for six, and sum up."""
     started_at = demo_run.now()
     console = Console(stderr=True)
-    options = demo_run.DemoOptions(
+    options = DemoOptions(
         campaign=campaign or sample("demo-campaign.yaml"),
         people=people or sample("demo-people.yaml"),
         database_url=database_url,
@@ -40,30 +45,38 @@ def demo(
         kubeconfig=kubeconfig,
         context=context,
     )
-    signal.signal(signal.SIGTERM, _interrupt)
+    recorder = None if record is None else Recorder(record)
     try:
-        with demo_run.run_demo(options, console, started_at) as summary:
-            _finish(summary, console, as_json, keep)
+        with (
+            Interrupts() as interrupts,
+            demo_run.run_demo(
+                options, console, started_at, others=[recorder] if recorder else [], on_cleanup=interrupts.hold
+            ) as outcome,
+        ):
+            picture = report(outcome.summary, outcome.scene, question_types(options.campaign))
+            if recorder is not None:
+                recorder.write(picture)
+            _tell(outcome, picture, console, as_json=as_json)
+            if keep:
+                _keep(console)
     except KeyboardInterrupt as interrupt:
         console.print("stopped; nothing is left running")
         raise typer.Exit(130) from interrupt
-
-
-def _finish(summary: dict[str, Any], console: Console, as_json: bool, keep: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")
-        sys.stdout.flush()
-    else:
-        print_summary(console, summary)
-    if keep:
-        console.print(
-            f"kept: `callfleet cluster status --name {demo_run.CLUSTER}` says where its kubeconfig is; "
-            f"the campaign is in namespace {demo_run.NAMESPACE}. Ctrl-C ends everything."
-        )
-        signal.pause()
-    if summary["overspent"]:
+    if outcome.summary["overspent"]:
         raise typer.Exit(1)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _tell(outcome: Outcome, picture: RenderableType, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(outcome.summary) + "\n")
+        sys.stdout.flush()
+    else:
+        console.print(picture)
+
+
+def _keep(console: Console) -> None:
+    console.print(
+        f"kept: `callfleet cluster status --name {CLUSTER}` says where its kubeconfig is; "
+        f"the campaign is in namespace {NAMESPACE}. Ctrl-C ends everything."
+    )
+    signal.pause()

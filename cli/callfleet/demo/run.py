@@ -1,123 +1,67 @@
-"""Brings everything up, lets a campaign run until nothing more can happen, and sums up."""
+"""Lets a campaign run until nothing more can happen, tells what happens, and sums up."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import yaml
 from rich.console import Console
 
-from callfleet import hostservices
-from callfleet.cluster import api as cluster_api
-from callfleet.cluster.handle import ClusterHandle
-from callfleet.demo.show import Narrator
+from callfleet.demo.books import read_books
+from callfleet.demo.scene import Scene, make_scene, what_counts
+from callfleet.demo.setup import DemoOptions, everything_up
+from callfleet.demo.show import Onlooker, showing
 from callfleet.demo.summary import is_over, read_facts, summarise
-from callfleet.images import build
-from callfleet.installation import HostService, Installation, InstallError, Settings, installation_databases, installed
-from callfleet.parts.api import ensure
-from callfleet.parts.paths import log_home
-from callfleet.parts.progress import Step
-from callfleet.parts.reporter import Progress
+from callfleet.installation import Installation, InstallError
 
 NAMESPACE = "demo"
-LONGEST_S = 15 * 60
+# Longer than any wait of the demo: what has not moved for so long never will.
+STUCK_AFTER_S = 15 * 60
 POLL_S = 1.0
-CLUSTER = "callfleet-demo"
+OVER_FOR_S = 6.0
+CHECK_EVERY_S = 5.0
+MOST_MISSES = 5
 # The carrier's own categories for what connects a call (Usage Records).
 USAGE_PATH = "/2010-04-01/Accounts/{account}/Usage/Records.json"
 
 
 @dataclass(frozen=True)
-class DemoOptions:
-    """What a user may choose; None means the demo's own."""
+class Outcome:
+    """How a demo went: the summary that `--json` prints, and the last scene."""
 
-    campaign: Path
-    people: Path
-    database_url: str | None = None
-    redis_url: str | None = None
-    ollama_url: str | None = None
-    kubeconfig: Path | None = None
-    context: str | None = None
+    summary: dict[str, Any]
+    scene: Scene
 
 
 @contextmanager
-def everything_up(options: DemoOptions, console: Console) -> Iterator[Installation]:
-    """Parts, images, cluster, host services and the chart, each a step that is listed from the start."""
-    with ExitStack() as stack:
-        with Progress("Setting CallFleet up", console=console) as progress:
-            ensure(progress=progress)
-            images = build(progress=progress)
-            cluster = stack.enter_context(_cluster(options, progress))
-            for step in (
-                Step("images-load", "Images into the cluster", 25),
-                Step("host", "PostgreSQL, Redis and Ollama on this machine", 10),
-                Step("install", "CallFleet by its chart", 40),
-            ):
-                progress.add(step)
-            with progress.step("images-load"):
-                for image in images.values():
-                    cluster.load_image(image.layout)
-            bridge = cluster.bridge_address
-            listen = ("127.0.0.1",) if bridge is None else ("127.0.0.1", bridge)
-            with progress.step("host"):
-                postgres = stack.enter_context(hostservices.postgres(listen, options.database_url))
-                redis = stack.enter_context(hostservices.redis(listen, options.redis_url))
-                ollama = stack.enter_context(hostservices.ollama(bridge, options.ollama_url))
-                databases = stack.enter_context(installation_databases(postgres.url))
-            own_postgres = options.database_url is None
-            settings = Settings(
-                databases=databases.at(bridge if own_postgres else None),
-                redis_url=redis.url_at(bridge) if bridge and options.redis_url is None else redis.url,
-                ollama_url=ollama.proxy_url or ollama.url,
-                ollama_token=ollama.token,
-                people=options.people.read_text(),
-                operator_image=images["operator"].ref,
-                worker_image=images["worker-demo"].ref,
-                host_services=(
-                    HostService.of("PostgreSQL", postgres.url, postgres.log),
-                    HostService.of("Redis", redis.url, redis.log),
-                    HostService.of("Ollama", ollama.url, ollama.log),
-                ),
-            )
-            with progress.step("install"):
-                installation = stack.enter_context(installed(cluster, settings, log_home() / "demo"))
-        yield installation
+def run_demo(
+    options: DemoOptions,
+    console: Console,
+    started_at: datetime,
+    *,
+    others: Sequence[Onlooker] = (),
+    on_cleanup: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
+    """Yields the outcome while everything is still up, so that the caller may keep it.
 
-
-@contextmanager
-def _cluster(options: DemoOptions, progress: Progress) -> Iterator[ClusterHandle]:
-    given = options.kubeconfig is not None or options.context is not None
-    try:
-        yield cluster_api.up(
-            CLUSTER, progress, kubeconfig=options.kubeconfig, context=options.context, ends_with_owner=True
-        )
-    finally:
-        if not given:
-            cluster_api.down(CLUSTER)
-
-
-@contextmanager
-def run_demo(options: DemoOptions, console: Console, started_at: datetime) -> Iterator[dict[str, Any]]:
-    """Yields the summary while everything is still up, so that the caller may keep it."""
+    `others` are told each scene beside the one who shows it; `on_cleanup` is called before anything is ended.
+    """
     check_input(options)
-    with everything_up(options, console) as installation:
+    with everything_up(options, console, on_cleanup) as installation:
         ensure_namespace(installation, NAMESPACE)
         console.print(f"kubectl apply -n {NAMESPACE} -f {options.campaign}", highlight=False)
         installation.kubectl("apply", "-n", NAMESPACE, "-f", str(options.campaign))
-        sessions = watch(installation, console)
-        yield summarise(
-            read_facts(installation.databases.owner, NAMESPACE),
-            sessions,
-            carrier_bill(installation),
-            started_at,
-        )
+        with showing(console) as shown:
+            sessions, scene = watch(installation, (shown, *others))
+        facts = read_facts(installation.databases.owner, NAMESPACE)
+        yield Outcome(summarise(facts, sessions, carrier_bill(installation), started_at), scene)
 
 
 def check_input(options: DemoOptions) -> None:
@@ -139,27 +83,51 @@ def ensure_namespace(installation: Installation, name: str) -> None:
     installation.kubectl("apply", "-f", "-", stdin=body)
 
 
-def watch(installation: Installation, console: Console, longest_s: float = LONGEST_S) -> list[dict[str, Any]]:
-    """Tells what happens until every session is terminal or waits for money. Raises InstallError on a dead part."""
-    narrator = Narrator(console)
-    deadline = time.monotonic() + longest_s
-    over_since: float | None = None
-    while time.monotonic() < deadline:
-        installation.cluster.check()
-        sessions = installation.objects("callsessions", NAMESPACE)
-        narrator.tell(sessions)
-        # Twice over: the last settlement may just have returned money that admits one more.
-        if not is_over(sessions):
-            over_since = None
-        elif over_since is None:
-            over_since = time.monotonic()
-        elif time.monotonic() - over_since > 6.0:
-            return sessions
-        complaints = installation.dead_components(NAMESPACE)
-        if complaints:
-            raise InstallError("a component is dead:\n" + "\n".join(f"  {line}" for line in complaints))
+def watch(
+    installation: Installation, onlookers: Sequence[Onlooker], stuck_after_s: float = STUCK_AFTER_S
+) -> tuple[list[dict[str, Any]], Scene]:
+    """Tells what happens until every session is terminal or waits for what only a person can change.
+
+    Answers the last look. Raises InstallError when a part is dead, or when nothing has happened for `stuck_after_s`.
+    """
+    began_s = moved_s = time.monotonic()
+    last: object = None
+    over_since_s: float | None = None
+    checked_s, misses = began_s, 0
+    while (now_s := time.monotonic()) < moved_s + stuck_after_s:
+        try:
+            sessions = installation.objects("callsessions", NAMESPACE)
+            scene = make_scene(now_s - began_s, sessions, read_books(installation.databases.owner, NAMESPACE))
+        except (InstallError, psycopg.OperationalError) as error:
+            misses, checked_s = misses + 1, 0.0
+            if misses > MOST_MISSES:
+                raise InstallError(f"the campaign could not be looked at {misses} times in a row: {error}") from error
+        else:
+            misses = 0
+            if what_counts(scene) != last:
+                last, moved_s = what_counts(scene), now_s
+            for onlooker in onlookers:
+                onlooker.tell(scene)
+            # Twice over: the last settlement may just have returned money that admits one more.
+            if not is_over(sessions):
+                over_since_s = None
+            elif over_since_s is None:
+                over_since_s = now_s
+            elif now_s - over_since_s > OVER_FOR_S:
+                return sessions, scene
+        if now_s - checked_s >= CHECK_EVERY_S:
+            check_parts(installation)
+            checked_s = now_s
         time.sleep(POLL_S)
-    raise InstallError(f"the campaign was not over after {longest_s:.0f} s; logs: {installation.log_dir}")
+    raise InstallError(f"nothing has happened for {stuck_after_s:.0f} s; logs: {installation.log_dir}")
+
+
+def check_parts(installation: Installation) -> None:
+    """Raises InstallError or ClusterError, naming what is dead and its log."""
+    installation.cluster.check()
+    complaints = installation.dead_components(NAMESPACE)
+    if complaints:
+        raise InstallError("a component is dead:\n" + "\n".join(f"  {line}" for line in complaints))
 
 
 def carrier_bill(installation: Installation) -> Decimal:

@@ -1,78 +1,71 @@
-"""The demo's words for people, on standard error: what changes as it runs, and the summary at the end."""
+"""Shows a campaign as it runs, on standard error: a live screen on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.table import Table
+from rich.live import Live
+
+from callfleet.demo.scene import Scene, SessionLine
+from callfleet.demo.view import screen
+
+
+class Onlooker(Protocol):
+    """Something that is told each scene."""
+
+    def tell(self, scene: Scene) -> None:
+        """Take the newest scene."""
 
 
 class Narrator:
-    """Prints a line for each session that changes."""
+    """Prints a line for each session that changes; never what was said, since logs are kept."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._seen: dict[str, str] = {}
 
-    def tell(self, sessions: Sequence[Mapping[str, Any]]) -> None:
-        """Says what changed since the last look."""
-        for item in sorted(sessions, key=_position):
-            name, line = item["metadata"]["name"], _line(item)
-            if self._seen.get(name) != line:
-                self._seen[name] = line
-                self._console.print(f"  {name}  {line}", highlight=False, markup=False)
+    def tell(self, scene: Scene) -> None:
+        """Says what changed since the last scene."""
+        for session in scene.sessions:
+            line = plain_line(session)
+            if self._seen.get(session.key) != line:
+                self._seen[session.key] = line
+                self._console.print(f"  {session.key}  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _position(item: Mapping[str, Any]) -> int:
-    return int(item["metadata"].get("annotations", {}).get("callfleet.dev/position", "0"))
-
-
-def _line(item: Mapping[str, Any]) -> str:
-    status = item.get("status", {})
-    state, reason = status.get("state", "Pending"), status.get("reason")
-    result = status.get("result") or {}
-    parts = [state]
-    if reason:
-        parts.append(f"({reason}{', ' + status['shortfall'] + ' missing' if status.get('shortfall') else ''})")
-    if state == "Admitted":
-        parts.append(f"{status['attempt']['held']} held, on {status['worker']}")
-    if result:
-        parts.append(
-            f"{result.get('disposition')}, {result.get('durationSeconds') or 0} s, cost {result.get('cost', '-')}"
-        )
+def plain_line(session: SessionLine) -> str:
+    """State, reason and figures as the object's status has them, for logs that are searched."""
+    parts = [session.state]
+    if session.reason:
+        parts.append(f"({session.reason}{f', {session.shortfall} missing' if session.shortfall else ''})")
+    if session.state == "Admitted":
+        parts.append(f"{session.held} held, on {session.worker}")
+    if session.disposition:
+        parts.append(f"{session.disposition}, {session.duration_s} s, cost {session.cost or '-'}")
     return " ".join(parts)
 
 
-def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
-    """The summary as a table: who was called, what was learned, what it cost, who waits."""
-    table = Table(title="Calls")
-    for column in ("contact", "state", "disposition", "seconds", "cost", "turns", "decided by", "learned"):
-        table.add_column(column)
-    for call in summary["calls"]:
-        learned = (call["lead"] or {}).get("fields") or {}
-        decided = " ".join(f"{kind} {count}" for kind, count in call["decided_by"].items() if count)
-        table.add_row(
-            call["contact"],
-            call["state"] or "",
-            call["disposition"] or "",
-            str(call["duration_s"] or 0),
-            call["cost"] or "-",
-            str(call["turns"]),
-            decided,
-            ", ".join(f"{name}: {value}" for name, value in learned.items()),
-        )
-    console.print(table)
-    budget, sessions = summary["budget"], summary["sessions"]
-    console.print(
-        f"Budget {budget['limit']}: spent {budget['spent']}, held {budget['held']}, "
-        f"{'OVERSPENT' if summary['overspent'] else 'never overspent'}. "
-        f"The carrier billed {summary['carrier_billed']}, the ledger has {budget['spent_carrier']} for it.",
-        highlight=False,
-    )
-    console.print(
-        f"{sessions['completed']} sessions completed, {sessions['waiting_budget']} wait for money. "
-        f"First dial after {summary['first_dial_s']} s.",
-        highlight=False,
-    )
+class LiveScreen:
+    """Redraws the whole screen, fitted to the terminal of the moment."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def tell(self, scene: Scene) -> None:
+        """Draws the scene."""
+        size = self._live.console.size
+        self._live.update(screen(scene, size.width, size.height), refresh=True)
+
+
+@contextmanager
+def showing(console: Console) -> Iterator[Onlooker]:
+    """The onlooker that suits the console; a live screen is gone when the block ends."""
+    if not console.is_terminal:
+        yield Narrator(console)
+        return
+    # What it draws changes once a second at most: no thread of its own.
+    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
+        yield LiveScreen(live)

@@ -14,6 +14,10 @@ from psycopg.rows import dict_row
 
 from callfleet_core.money import format_micros, micros_up
 
+# Reasons that last until somebody raises a limit, gives consent or applies something else.
+WAITS_FOR_PEOPLE = frozenset(
+    {"BudgetExhausted", "CurrencyMismatch", "DoNotCall", "NoConsent", "PerCallLimit", "Suspended"}
+)
 _BUDGETS = """
 SELECT name, limit_micros, held_micros, spent_micros FROM accounts
 WHERE namespace = %(namespace)s AND kind = 'Budget' ORDER BY name
@@ -125,13 +129,13 @@ def _call(call: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_over(sessions: Sequence[Mapping[str, Any]]) -> bool:
-    """True when every session is terminal and settled, or waits for money that nobody is going to return."""
+    """True when every session is terminal and settled, or waits for what only a person can change."""
     for item in sessions:
         status = item.get("status", {})
         state = status.get("state", "Pending")
         if state in {"Completed", "Failed", "Canceled"}:
             if not (status.get("result") or {}).get("settled") and status.get("reason") != "DialOutcomeUnknown":
                 return False
-        elif status.get("reason") != "BudgetExhausted":
+        elif status.get("reason") not in WAITS_FOR_PEOPLE:
             return False
     return bool(sessions)

@@ -2,7 +2,7 @@
 
 from callfleet.hostservices.errors import HostServiceError
 from callfleet.hostservices.ollama import OllamaServer, ollama
-from callfleet.hostservices.postgres import PostgresServer, fresh_database, postgres
+from callfleet.hostservices.postgres import PostgresServer, clean_up, fresh_database, postgres
 from callfleet.hostservices.redis import RedisServer, redis
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "OllamaServer",
     "PostgresServer",
     "RedisServer",
+    "clean_up",
     "fresh_database",
     "ollama",
     "postgres",

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -89,11 +89,30 @@ def fresh_database(url: str, prefix: str = "callfleet_test") -> Iterator[str]:
     identifier = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
-    try:
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier)
+    with clean_up(url, [drop]):
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-    finally:
-        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+
+
+@contextmanager
+def clean_up(url: str, statements: Sequence[sql.Composed]) -> Iterator[None]:
+    """Runs statements on the server at `url` when the block ends.
+
+    A server that has died meanwhile is not complained about when the block has failed: that error says more.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.OperationalError):
+            _execute(url, statements)
+        raise
+    _execute(url, statements)
+
+
+def _execute(url: str, statements: Sequence[sql.Composed]) -> None:
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def find_binaries() -> Path | None:

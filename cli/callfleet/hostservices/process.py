@@ -1,5 +1,6 @@
 """Starts a service under its guard, waits until it answers, and ends it."""
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -14,15 +15,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from callfleet.hostservices.errors import HostServiceError, ServiceDiedError
-from callfleet.parts.paths import log_home
+from callfleet.parts.locks import file_lock
+from callfleet.parts.paths import lock_path, log_home
 
 GUARD = Path(__file__).with_name("guard.py")
 POLL_S = 0.05
 STOP_GRACE_S = 10.0
 PORT_TRIES = 20
 LOOPBACK = "127.0.0.1"
+OWNER_MARK = ".owner"
+FOLDER_TIMEOUT_S = 30.0
+_MARKS: list[IO[str]] = []
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,27 @@ def service_user(*names: str) -> str | None:
 
 
 def private_folder(prefix: str, user: str | None) -> Path:
-    """A temporary folder only `user` (or we) may enter."""
-    path = Path(tempfile.mkdtemp(prefix=f"callfleet-{prefix}-"))
+    """A temporary folder only `user` (or we) may enter; those of the same prefix whose makers have gone are removed."""
+    with file_lock(lock_path("private-folders"), FOLDER_TIMEOUT_S):
+        _remove_orphans(Path(tempfile.gettempdir()), f"callfleet-{prefix}-")
+        path = Path(tempfile.mkdtemp(prefix=f"callfleet-{prefix}-"))
+        # Locked for as long as this process lives: the kernel frees it, even after kill -9.
+        mark = (path / OWNER_MARK).open("w")
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        _MARKS.append(mark)
     if user is not None:
         shutil.chown(path, user)
     return path
+
+
+def _remove_orphans(place: Path, prefix: str) -> None:
+    for folder in place.glob(f"{prefix}*"):
+        try:
+            with (folder / OWNER_MARK).open("r") as mark:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (FileNotFoundError, BlockingIOError, PermissionError):
+            continue  # not marked, in use, or another user's
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port(hosts: Sequence[str]) -> int:

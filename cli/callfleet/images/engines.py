@@ -10,12 +10,14 @@ from typing import Protocol
 from callfleet.images.errors import ImageError
 from callfleet.images.layouts import unpack_archive
 from callfleet.parts.debian import which
-from callfleet.parts.paths import cache_root
+from callfleet.parts.locks import file_lock
+from callfleet.parts.paths import cache_root, lock_path
 from callfleet.parts.run import Runner
 
 BUILD_TIMEOUT_S = 3600.0
 COMMAND_TIMEOUT_S = 600.0
 PROBE_TIMEOUT_S = 20.0
+LOCK_TIMEOUT_S = 3600.0
 # The stage of every Dockerfile of ours that no later stage starts from, and that is worth keeping.
 TOOLS = "build"
 # Twice as fast as gzip, and smaller; containerd reads it since 1.5, docker since 23.
@@ -88,11 +90,14 @@ class Buildah:
         """
         repository = order.ref.rpartition(":")[0]
         tools, image = f"{repository}-{TOOLS}:cache", f"{repository}:cache"
-        for target, tag in ((TOOLS, tools), (order.target, image)):
-            self._build_stage(order, target, tag, runner, log)
-        argv = [*self._argv(), "push", *COMPRESSION, image, f"oci:{layout}:{order.ref}"]
-        runner.run(argv, log, timeout_s=COMMAND_TIMEOUT_S)
-        runner.run([*self._argv(), "rmi", "--prune", "--force"], log, timeout_s=COMMAND_TIMEOUT_S)
+        with file_lock(lock_path("buildah"), LOCK_TIMEOUT_S):
+            # Under the lock nobody works in the store: these are what stopped builds have left.
+            runner.run([*self._argv(), "rm", "--all"], log, timeout_s=COMMAND_TIMEOUT_S)
+            for target, tag in ((TOOLS, tools), (order.target, image)):
+                self._build_stage(order, target, tag, runner, log)
+            argv = [*self._argv(), "push", *COMPRESSION, image, f"oci:{layout}:{order.ref}"]
+            runner.run(argv, log, timeout_s=COMMAND_TIMEOUT_S)
+            runner.run([*self._argv(), "rmi", "--prune", "--force"], log, timeout_s=COMMAND_TIMEOUT_S)
 
     def _build_stage(self, order: Order, target: str, tag: str, runner: Runner, log: Path) -> None:
         argv = [*self._argv(), "bud", "--isolation", "chroot", "--network", "host", "--layers", "--timestamp", "0"]
@@ -103,7 +108,8 @@ class Buildah:
 
     def _argv(self) -> list[str]:
         store = cache_root() / "buildah"
-        return ["buildah", "--root", str(store / "root"), "--runroot", str(store / "run")]
+        # In a mount namespace that ends with it: a build that is stopped leaves its overlay mounts behind otherwise.
+        return ["unshare", "--mount", "buildah", "--root", str(store / "root"), "--runroot", str(store / "run")]
 
 
 @dataclass(frozen=True)

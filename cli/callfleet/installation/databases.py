@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from callfleet.hostservices import fresh_database
+from callfleet.hostservices import clean_up, fresh_database
 
 ROLES = {"worker": "callfleet_worker", "gateway": "callfleet_gateway"}
 
@@ -38,17 +38,13 @@ def installation_databases(admin_url: str, prefix: str = "callfleet_demo") -> It
     The user of `admin_url` must be allowed to create databases and roles.
     """
     logins = {room: (f"{prefix}_{room}_{secrets.token_hex(4)}", secrets.token_urlsafe(24)) for room in ROLES}
-    try:
-        with fresh_database(admin_url, prefix) as owner:
-            with psycopg.connect(admin_url, autocommit=True) as connection:
-                for room, (name, password) in logins.items():
-                    _create_login(connection, name, password, ROLES[room])
-            urls = {room: _with_login(owner, name, password) for room, (name, password) in logins.items()}
-            yield Databases(owner, urls["gateway"], urls["worker"])
-    finally:
+    drops = [sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)) for name, _ in logins.values()]
+    with clean_up(admin_url, drops), fresh_database(admin_url, prefix) as owner:
         with psycopg.connect(admin_url, autocommit=True) as connection:
-            for name, _ in logins.values():
-                connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+            for room, (name, password) in logins.items():
+                _create_login(connection, name, password, ROLES[room])
+        urls = {room: _with_login(owner, name, password) for room, (name, password) in logins.items()}
+        yield Databases(owner, urls["gateway"], urls["worker"])
 
 
 def _create_login(connection: psycopg.Connection, name: str, password: str, role: str) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from callfleet_core.errors import CallFleetError
 RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
 COMMAND_TIMEOUT_S = 60
+UNINSTALL_TIMEOUT_S = 30
 HOST_SERVICE_TIMEOUT_S = 2.0
 
 
@@ -156,12 +158,21 @@ def installed(cluster: ClusterHandle, settings: Settings, log_dir: Path) -> Iter
     installation = Installation(
         cluster, settings.namespace, settings.databases, account_sid, token, log_dir, settings.host_services
     )
-    helm_upgrade(cluster, settings, _values(settings, account_sid, token))
     try:
+        helm_upgrade(cluster, settings, _values(settings, account_sid, token))
         wait_until_ready(installation)
         yield installation
     finally:
-        run([*_helm(cluster), "uninstall", RELEASE, "-n", settings.namespace, "--wait=false"], check=False)
+        _uninstall(cluster, settings.namespace)
+
+
+def _uninstall(cluster: ClusterHandle, namespace: str) -> None:
+    """Helm's complaints are told and no more: what else there is to clean up must be cleaned up."""
+    command = [*_helm(cluster), "uninstall", RELEASE, "-n", namespace, "--wait=false", "--ignore-not-found"]
+    try:
+        run(command, timeout_s=UNINSTALL_TIMEOUT_S, shielded=True)
+    except InstallError as error:
+        sys.stderr.write(f"callfleet: {error}\n")
 
 
 def helm_upgrade(cluster: ClusterHandle, settings: Settings, values: Mapping[str, Any]) -> None:
@@ -246,17 +257,31 @@ def _helm(cluster: ClusterHandle) -> list[str]:
 
 
 def run(
-    command: list[str], *, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True
+    command: list[str],
+    *,
+    stdin: str | None = None,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+    shielded: bool = False,
 ) -> str:
-    """A command's standard output. Raises InstallError with what it said on standard error."""
+    """A command's standard output; `shielded` from the terminal's Ctrl-C.
+
+    Raises InstallError with what it said on standard error.
+    """
     # Helm and kubectl keep caches under the home folder; nothing else of the environment may steer them.
     environment = {key: value for key, value in os.environ.items() if key not in {"KUBECONFIG", "HELM_NAMESPACE"}}
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+            start_new_session=shielded,
         )
     except subprocess.TimeoutExpired as error:
         raise InstallError(f"{Path(command[0]).name} did not answer within {timeout_s:.0f} s") from error
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         raise InstallError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-2000:]}")
     return done.stdout

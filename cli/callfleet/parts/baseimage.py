@@ -75,8 +75,11 @@ class BaseImagePart:
         def make(target: Path) -> None:
             prefix = root_prefix("callfleet parts build base")
             root = target / "rootfs"
+            # What it mounts while it works must not outlive it.
             argv = [
                 *prefix,
+                _program("unshare"),
+                "--mount",
                 _program("debootstrap"),
                 "--variant=minbase",
                 f"--include={BASE_PACKAGES}",

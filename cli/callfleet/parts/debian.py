@@ -13,6 +13,7 @@ from callfleet.parts.part import BuildContext, Found
 
 APT_TIMEOUT_S = 900.0
 SUDO_TIMEOUT_S = 10.0
+LOCK_TIMEOUT_S = 120
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 POLICY = Path("/usr/sbin/policy-rc.d")
 # Told to Debian's maintainer scripts: start nothing. Removed again after the installation.
@@ -107,9 +108,12 @@ class DebianPart:
         for need in absent:
             context.note(f"installing {need.package}: {need.why}")
         env = {"DEBIAN_FRONTEND": "noninteractive"}
+        apt = [*prefix, "apt-get", "-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT_S}"]
         with _services_stay_off(prefix, context), _no_default_database(prefix, absent, context):
-            context.runner.run([*prefix, "apt-get", "update", "-q"], context.log, timeout_s=APT_TIMEOUT_S, env=env)
-            context.runner.run([*prefix, *line.split()], context.log, timeout_s=APT_TIMEOUT_S, env=env)
+            # What an interrupted installation left half-done would make the next one fail.
+            context.runner.run([*prefix, "dpkg", "--configure", "-a"], context.log, timeout_s=APT_TIMEOUT_S, env=env)
+            context.runner.run([*apt, "update", "-q"], context.log, timeout_s=APT_TIMEOUT_S, env=env)
+            context.runner.run([*apt, *line.split()[1:]], context.log, timeout_s=APT_TIMEOUT_S, env=env)
         _disable_units(prefix, absent, context)
         still = missing()
         if still:
@@ -140,8 +144,9 @@ def root_prefix(line: str) -> list[str]:
 
 @contextmanager
 def _temporary_file(prefix: list[str], path: Path, text: str, mode: str, context: BuildContext) -> Iterator[None]:
-    """Put a root-owned file in place for the block, unless there is one: then leave it alone."""
-    if path.exists():
+    """Put a root-owned file in place for the block, unless there is one of somebody else's: then leave it alone."""
+    # One with our very text was left by a run that was killed.
+    if path.exists() and path.read_text() != text:
         yield
         return
     script = f'mkdir -p {path.parent} && printf %s "$1" > {path} && chmod {mode} {path}'

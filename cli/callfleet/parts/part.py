@@ -14,6 +14,7 @@ from callfleet.parts.run import Runner
 
 LOCK_TIMEOUT_S = 3600.0
 KEPT_VERSIONS = 2
+SCRATCH = ".building-"
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,14 @@ class Part(Protocol):
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its name when the block ends without an error."""
+    """A temporary folder beside `target` that takes its name when the block ends without an error.
+
+    The caller holds a lock over `target`'s folder: what lies there under such a name was left by a killed run.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    for left in target.parent.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=target.parent))
     scratch.chmod(0o755)
     try:
         yield scratch

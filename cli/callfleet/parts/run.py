@@ -3,17 +3,22 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from callfleet.parts.errors import BuildCanceledError, BuildFailedError
 
+LEASH = Path(__file__).with_name("leash.py")
 TERM_GRACE_S = 5.0
 
 
 class Runner:
-    """Starts commands in their own process groups and remembers them until they end."""
+    """Starts commands in their own process groups and remembers them until they end.
+
+    They end with this process too, however it ends (`leash.py`).
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +47,13 @@ class Runner:
         except subprocess.TimeoutExpired:
             _end_group(process)
             returncode = process.wait()
+        except BaseException:
+            # Ctrl-C does not reach another process group by itself.
+            _end_group(process)
+            raise
         finally:
+            if process.stdin is not None:
+                process.stdin.close()
             with self._lock:
                 self._running.discard(process)
         if self._canceled:
@@ -65,8 +76,8 @@ class Runner:
             if self._canceled:
                 raise BuildCanceledError(f"{Path(argv[0]).name} was not started")
             process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-I", str(LEASH), str(TERM_GRACE_S), *argv],
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=env,

@@ -78,11 +78,14 @@ KINDS = (
         (
             Column("State", ".status.state"),
             Column("Reason", ".status.reason"),
-            Column("Retry", ".status.retryAt", "date"),
-            Column("Worker", ".status.worker"),
-            Column("Attempt", ".status.attempt.number", "integer"),
+            Column("Missing", ".status.shortfall"),
+            # Not a date: kubectl shows those as ages, and a time to come as <invalid>.
+            Column("Retry", ".status.retryAt"),
             Column("Cost", ".status.result.cost"),
             _AGE,
+            Column("Worker", ".status.worker", priority=1),
+            Column("Attempt", ".status.attempt.number", "integer", priority=1),
+            Column("Disposition", ".status.result.disposition", priority=1),
         ),
         selectable=(".spec.campaign", ".status.state", ".status.worker"),
         status_default={"state": "Pending"},

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from callfleet.hostservices.errors import HostServiceError
-from callfleet.hostservices.postgres import PostgresServer, major_version
+from callfleet.hostservices.postgres import PostgresServer, clean_up, major_version
 from callfleet.hostservices.process import free_port
 from callfleet.hostservices.proxy import is_allowed
 from callfleet.hostservices.redis import RedisServer, config_text
@@ -44,3 +45,11 @@ def test_the_proxy_wants_the_exact_token(header: str | None, allowed: bool) -> N
 def test_an_address_that_is_not_ours_is_named() -> None:
     with pytest.raises(HostServiceError, match=r"203\.0\.113\.9"):
         free_port(["127.0.0.1", "203.0.113.9"])
+
+
+def test_a_server_that_has_died_does_not_hide_why_the_work_failed() -> None:
+    nobody = "postgresql://callfleet@127.0.0.1:9/callfleet"
+    with pytest.raises(RuntimeError, match="the real reason"), clean_up(nobody, []):
+        raise RuntimeError("the real reason")
+    with pytest.raises(psycopg.OperationalError), clean_up(nobody, []):
+        pass

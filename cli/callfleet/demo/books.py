@@ -1,0 +1,54 @@
+"""Reads, as the schema's owner, what a view shows: names, balances and the conversations of the moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from callfleet.demo.scene import Books, Budget, Saying, Talk
+
+CONNECT_TIMEOUT_S = 5
+MOST_NAMES = 2000
+MOST_TALKS = 2
+MOST_SAYINGS = 24
+
+_NAMES = """
+SELECT c.session_name, k.name FROM campaign_contacts c JOIN contacts k ON k.id = c.contact_id
+WHERE c.namespace = %(namespace)s AND k.name IS NOT NULL ORDER BY c.position LIMIT %(limit)s
+"""
+_BUDGETS = """
+SELECT name, currency, limit_micros, held_micros, spent_micros FROM accounts
+WHERE namespace = %(namespace)s AND kind = 'Budget' AND NOT closed ORDER BY name, time_window
+"""
+# The calls that are live, or else the last one: so that its end can be read before the next one rings.
+_CALLS = """
+SELECT a.id, COALESCE(k.name, a.session_name) AS contact, a.state IN ('dialing', 'placed') AS on_the_line,
+       EXTRACT(EPOCH FROM clock_timestamp() - a.answered_at)::float8 AS answered_s
+FROM dial_attempts a JOIN contacts k ON k.id = a.contact_id
+WHERE a.namespace = %(namespace)s AND a.begun_at IS NOT NULL
+ORDER BY on_the_line DESC, a.begun_at DESC LIMIT %(limit)s
+"""
+_SAYINGS = """
+SELECT message_type = 'assistant' AS by_agent, content FROM conversations
+WHERE call_id = %(call)s ORDER BY seq DESC LIMIT %(limit)s
+"""
+
+
+def read_books(database_url: str, namespace: str) -> Books:
+    """The books of a namespace, as they are now. Raises psycopg.OperationalError."""
+    with psycopg.connect(database_url, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        where = {"namespace": namespace}
+        names = connection.execute(_NAMES, {**where, "limit": MOST_NAMES}).fetchall()
+        budgets = connection.execute(_BUDGETS, where).fetchall()
+        calls = connection.execute(_CALLS, {**where, "limit": MOST_TALKS}).fetchall()
+        live = [call for call in calls if call["on_the_line"]] or calls[:1]
+        talks = [_talk(connection, call) for call in live]
+    return Books({row["session_name"]: row["name"] for row in names}, [Budget(**row) for row in budgets], talks)
+
+
+def _talk(connection: psycopg.Connection[dict[str, Any]], call: dict[str, Any]) -> Talk:
+    rows = connection.execute(_SAYINGS, {"call": call["id"], "limit": MOST_SAYINGS}).fetchall()
+    sayings = [Saying(row["by_agent"], row["content"]) for row in reversed(rows)]
+    return Talk(call["contact"], call["on_the_line"], call["answered_s"], sayings)

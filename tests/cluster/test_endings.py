@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.cluster.world import World
 
-WILLING, OTHER, THIRD, BUSY = "+15550100103", "+15550100105", "+15550100106", "+15550100107"
+WILLING, OTHER, THIRD, BUSY = "+15550100103", "+15550100105", "+15550100106", "+15550100102"
 
 
 def _live(world: World, phone: str, **spec: Any) -> None:

@@ -68,8 +68,8 @@ def check_input(options: DemoOptions) -> None:
     """Refuses what cannot work before anything is built. Raises InstallError."""
     if options.kubeconfig is not None or options.context is not None:
         raise InstallError(
-            "the demo cannot bring its images and its servers into a cluster of yours: leave --kubeconfig and --context "
-            "away for a cluster of its own, or install the chart there (README, Install)"
+            "the demo cannot bring its images and its servers into a cluster of yours: leave --kubeconfig and --context"
+            " away for a cluster of its own, or install the chart there (README, Install)"
         )
     for path in (options.campaign, options.people):
         if not path.is_file():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -25,6 +25,10 @@ GRANT_EXPIRES_AFTER_S = 120
 _STALE_EPOCH_SQLSTATE = "CF001"
 # More unsettled attempts than this are walked in the next cycle; one cycle stays bounded.
 MAX_ATTEMPTS_A_CYCLE = 1_000
+
+
+# The states of an attempt that may still be dialled or is being talked on (docs/architecture.md).
+OPEN_STATES = frozenset({"granted", "dialing", "placed"})
 
 
 class HoldResult(StrEnum):
@@ -397,11 +401,12 @@ def _hold_answer(answer: dict[str, Any]) -> HoldAnswer:
     )
 
 
-_OVERSPENT = """
-SELECT DISTINCT a.key FROM (
+# A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
+OVERSPENT_HOLDS: Final = """
+SELECT account_id FROM (
     SELECT account_id, kind, limit_micros,
            sum(held_micros + spent_micros) OVER (PARTITION BY account_id ORDER BY id) AS balance
     FROM ledger_entries
-) e JOIN accounts a ON a.id = e.account_id
-WHERE e.kind = 'hold' AND e.limit_micros IS NOT NULL AND e.balance > e.limit_micros
+) e WHERE kind = 'hold' AND limit_micros IS NOT NULL AND balance > limit_micros
 """
+_OVERSPENT = f"SELECT DISTINCT a.key FROM ({OVERSPENT_HOLDS}) o JOIN accounts a ON a.id = o.account_id"  # noqa: S608  # ours

@@ -173,8 +173,7 @@ class Engine:
     async def _revoke_unbound(self, context: Context) -> None:
         """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""
         for attempt in await context.ledger.unsettled_attempts():
-            found = context.store.session(attempt.namespace, attempt.session_name)
-            named = ((found.status.get("attempt") or {}).get("id") if found else None) == str(attempt.id)
+            named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
             if attempt.state == "granted" and not named:
                 await context.ledger.revoke(attempt.id, "NewEpoch")
                 _log.info("grant revoked", attempt=str(attempt.id), reason="NewEpoch")

@@ -79,6 +79,11 @@ class Store:
         found = self._objects.get(Key("CallSession", namespace, name))
         return found if isinstance(found, Session) else None
 
+    def names_attempt(self, namespace: str, session_name: str, attempt_id: str) -> bool:
+        """True when the session is bound by this attempt, as far as seen."""
+        found = self.session(namespace, session_name)
+        return found is not None and (found.status.get("attempt") or {}).get("id") == attempt_id
+
     def budget(self, namespace: str, name: str) -> Budget | None:
         """A Budget, if seen."""
         found = self._objects.get(Key("Budget", namespace, name))

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 
+from callfleet_core.ledger import OVERSPENT_HOLDS
 from callfleet_core.money import format_micros, micros_up
 
 # Reasons that last until somebody raises a limit, gives consent or applies something else.
@@ -26,13 +27,7 @@ _CARRIER_LINES = """
 SELECT COALESCE(sum(l.amount_micros), 0) AS micros FROM cost_lines l JOIN dial_attempts a ON a.id = l.attempt_id
 WHERE a.namespace = %(namespace)s AND l.meter LIKE 'carrier_%%'
 """
-# A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md).
-_OVERSPENT = """
-SELECT count(*) AS overspent FROM (
-    SELECT kind, limit_micros, sum(held_micros + spent_micros) OVER (PARTITION BY account_id ORDER BY id) AS balance
-    FROM ledger_entries
-) e WHERE e.kind = 'hold' AND e.limit_micros IS NOT NULL AND e.balance > e.limit_micros
-"""
+_OVERSPENT: Final[LiteralString] = "SELECT count(*) AS overspent FROM (" + OVERSPENT_HOLDS + ") o"  # noqa: S608  # core's own text
 _CALLS = """
 SELECT COALESCE(k.name, left(k.id::text, 8)) AS contact, a.session_name, a.state AS attempt_state, a.begun_at,
        c.status, c.disposition, c.duration, a.actual_micros, c.turns, c.decided_by, c.latency_ms_p50,

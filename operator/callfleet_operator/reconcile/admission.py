@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason, SessionState
-from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest, HoldResult
+from callfleet_core.ledger import OPEN_STATES, Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
@@ -40,7 +40,6 @@ from callfleet_operator.reconcile.session import is_this_call
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
 MAX_HOLDS_A_CYCLE = 500
-_LIVE = {"granted", "dialing", "placed"}
 
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +107,7 @@ async def take_snapshot(
         )
         for item in pending
     ]
-    live = Counter((item.namespace, item.campaign) for item in attempts if item.state in _LIVE)
+    live = Counter((item.namespace, item.campaign) for item in attempts if item.state in OPEN_STATES)
     views = {
         (item.meta.namespace, item.meta.name): CampaignView(
             suspended=item.spec.suspend,
@@ -206,7 +205,7 @@ def covering_accounts(context: Context, campaign: Campaign) -> tuple[tuple[str, 
 
 def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
     """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
-    taken = Counter(item.granted_pod_uid for item in attempts if item.state in _LIVE)
+    taken = Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
     slots: list[Slot] = []
     sizes = {
         (campaign.meta.namespace, pool_name(campaign.spec.worker, context.pool_defaults)): (

@@ -83,8 +83,7 @@ def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None
         return "Suspended"
     if _is_pod_gone(context, attempt):
         return "PodLost"
-    session = context.store.session(attempt.namespace, attempt.session_name)
-    named = ((session.status.get("attempt") or {}).get("id") if session else None) == str(attempt.id)
+    named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
     if not named and now - attempt.granted_at > UNBOUND_AFTER:
         return "NotBound"
     return None

@@ -7,13 +7,13 @@ import re
 
 import structlog
 
+from callfleet_core.ledger import OPEN_STATES
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Campaign, Key, Pod
 from callfleet_operator.plan.pool import PoolView, plan_pool
 
 _log = structlog.get_logger(__name__)
-_LIVE = {"granted", "dialing", "placed"}
 RECHECK_S = 5.0
 
 
@@ -52,7 +52,7 @@ async def _view(context: Context, campaigns: list[Campaign], pods: list[Pod]) ->
     attempts = await context.ledger.unsettled_attempts()
     by_pod: dict[str, int] = {}
     for attempt in attempts:
-        if attempt.state in _LIVE:
+        if attempt.state in OPEN_STATES:
             by_pod[attempt.granted_pod_uid] = by_pod.get(attempt.granted_pod_uid, 0) + 1
     demand = 0
     for campaign in campaigns:

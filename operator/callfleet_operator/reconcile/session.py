@@ -8,7 +8,7 @@ from uuid import UUID
 
 from callfleet_core.api.callsession import TERMINAL_STATES, SessionState
 from callfleet_core.api.campaign import Attempts
-from callfleet_core.ledger import Attempt
+from callfleet_core.ledger import OPEN_STATES, Attempt
 from callfleet_core.money import parse_micros
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import record_finished
@@ -17,7 +17,6 @@ from callfleet_operator.plan.session import Status, plan_session
 
 # The worker may store what was said a moment after the carrier's last word: the disposition is looked at again.
 LOOK_AGAIN_S = 5.0
-_OPEN = {"granted", "dialing", "placed"}
 # What is open is looked at again this soon while it is being ended.
 ENDING_EVERY_S = 2.0
 
@@ -30,7 +29,7 @@ async def reconcile(context: Context, key: Key) -> None:
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
     attempt = await _latest(context, session)
     cancel = is_canceled(session, campaign)
-    if attempt is not None and attempt.state in _OPEN and cancel:
+    if attempt is not None and attempt.state in OPEN_STATES and cancel:
         await end_attempt(context, attempt)
         context.queue.add_after(key, ENDING_EVERY_S)
         attempt = await _latest(context, session)
@@ -107,7 +106,7 @@ async def _tell_end(context: Context, session: Session, state: SessionState, sta
 
 async def _let_go(context: Context, session: Session, attempt: Attempt | None) -> None:
     """Removes our finalizer from a deleted session once nothing of it is open; its money is the ledger's to settle."""
-    if attempt is not None and attempt.state in _OPEN:
+    if attempt is not None and attempt.state in OPEN_STATES:
         context.queue.add_after(Key("CallSession", session.meta.namespace, session.meta.name), ENDING_EVERY_S)
         return
     kept = [name for name in session.meta.finalizers if name != SETTLE_FINALIZER]

@@ -15,7 +15,7 @@ from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import Ledger
-from callfleet_core.pricing import load_prices
+from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
@@ -69,7 +69,7 @@ class Engine:
             contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
             dialing=DialStore(engine),
             carriers=carriers,
-            prices=load_prices(),
+            costs=CostCalculator(load_prices()),
         )
         await context.contacts.allow(settings.allowlist)
         _log.info("leading", epoch=await context.ledger.take_epoch())

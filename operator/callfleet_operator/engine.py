@@ -21,7 +21,17 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import admission, attempts, budget, campaign, carrier, installation, pool, session
+from callfleet_operator.reconcile import (
+    admission,
+    attempts,
+    budget,
+    campaign,
+    carrier,
+    installation,
+    pool,
+    records,
+    session,
+)
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -65,6 +75,7 @@ class Engine:
             store=Store(),
             queue=queue,
             kube=kube,
+            engine=engine,
             ledger=ledger,
             contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
             dialing=DialStore(engine),
@@ -77,7 +88,7 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for key in (Key("Installation"), Key("Attempts"), Key("Admission")):
+        for key in (Key("Installation"), Key("Records"), Key("Attempts"), Key("Admission")):
             queue.add(key)
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
@@ -154,6 +165,9 @@ class Engine:
             case "Installation":
                 await installation.reconcile(context)
                 context.queue.add_after(key, installation.EVERY_S)
+            case "Records":
+                context.queue.add_after(key, records.EVERY_S)
+                await records.reconcile(context)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

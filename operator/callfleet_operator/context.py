@@ -14,6 +14,7 @@ from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import PriceList
+from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carrier import Carrier
 from callfleet_operator.kube import Kube
 from callfleet_operator.manifests import PoolDefaults
@@ -40,6 +41,7 @@ class Context:
     kube: Kube
     ledger: Ledger
     contacts: ContactBook
+    runs: CampaignRuns
     dialing: DialStore
     carrier: Carrier
     prices: PriceList

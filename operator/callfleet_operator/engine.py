@@ -13,14 +13,16 @@ from callfleet_core.contacts import ContactBook, register_carrier
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
+from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import load_prices
+from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carrier import Carrier
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import admission, attempts, budget, campaign, installation, pool, session
+from callfleet_operator.reconcile import admission, attempts, budget, campaign, contacts, installation, pool, session
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -58,6 +60,9 @@ class Engine:
             simulated=settings.callfleet_carrier_simulated,
             calls_per_second=settings.callfleet_carrier_calls_per_second,
         )
+        hash_key = settings.callfleet_hash_key.get_secret_value().encode()
+        async with engine.begin() as connection:
+            await assert_hash_key(connection, hash_key)
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
         context = self._context = Context(
@@ -66,7 +71,8 @@ class Engine:
             queue=queue,
             kube=await Kube.connect(),
             ledger=ledger,
-            contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
+            contacts=ContactBook(engine, hash_key, lambda: ledger.epoch),
+            runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
             dialing=DialStore(engine),
             carrier=Carrier(settings),
             prices=load_prices(),
@@ -76,7 +82,7 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for key in (Key("Installation"), Key("Attempts"), Key("Admission")):
+        for key in (Key("Installation"), Key("Attempts"), Key("Admission"), Key("ContactLists")):
             queue.add(key)
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
@@ -151,6 +157,9 @@ class Engine:
             case "Installation":
                 await installation.reconcile(context)
                 context.queue.add_after(key, installation.EVERY_S)
+            case "ContactLists":
+                context.queue.add_after(key, contacts.LISTS_EVERY_S)
+                await contacts.follow_lists(context)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

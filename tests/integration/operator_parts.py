@@ -24,7 +24,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import campaign
+from callfleet_operator.reconcile import campaign, session
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -69,6 +69,14 @@ class Operator:
         await self.see()
         body: dict[str, Any] = self.server.request("GET", f"{GROUP}/{namespace}/campaigns/{name}")
         return body
+
+    async def tend_sessions(self, namespace: str) -> None:
+        """Looks at every session until none is being deleted."""
+        for _ in range(5):
+            await self.see()
+            for item in self.context.store.sessions(namespace):
+                await session.reconcile(self.context, Key("CallSession", namespace, item.meta.name))
+        await self.see()
 
 
 def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:

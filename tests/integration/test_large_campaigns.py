@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
-from tests.integration.books import CONSENT, KEY, number
+from tests.integration.books import CONSENT, KEY, Books, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_core.contactlist import Row, read_contacts
 from callfleet_core.contacts import contact_id
+from callfleet_core.ledger import account_key
 from callfleet_core.lists import ContactLists
+from callfleet_operator.reconcile import contacts
 
-NAMESPACE, NAME, LIST = "default", "everybody", "spring-2026"
+NAME, LIST = "everybody", "spring-2026"
 EVERYBODY, LOOK_AHEAD = 100_000, 20
 # Beside the contacts that are due: limits, balances, counts, versions.
 FEW = 10
@@ -33,34 +36,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 async def running(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
     async with operator(engine, server) as running:
         yield running
-    for session in server.request("GET", f"{SESSIONS}")["items"]:
-        path = f"{SESSIONS}/{session['metadata']['name']}"
-        server.request("PATCH", path, {"metadata": {"finalizers": None}}, "application/merge-patch+json")
-        server.request("DELETE", path)
-    path = f"/apis/callfleet.dev/v1alpha1/namespaces/{NAMESPACE}/campaigns/{NAME}"
-    server.request("PATCH", path, {"metadata": {"finalizers": None}}, "application/merge-patch+json")
-    server.request("DELETE", path)
 
 
-SESSIONS = f"/apis/callfleet.dev/v1alpha1/namespaces/{NAMESPACE}/callsessions"
+@pytest.fixture
+def namespace(server: ApiServer) -> str:
+    name = f"sales-{uuid4().hex[:8]}"
+    server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    return name
 
 
-def people(*ranges: range) -> Iterator[Row]:
+def people(*indexes: int) -> Iterator[Row]:
     def lines() -> Iterator[str]:
         yield "phone,consent_kind,consent_source,consent_time\n"
-        for indexes in ranges:
-            for index in indexes:
-                yield f"{number(index)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n"
+        for index in indexes:
+            yield f"{number(index)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n"
 
     return read_contacts(lines())
 
 
-def contacts_of(running: Operator) -> set[str]:
-    return {item.spec.contact_id for item in running.context.store.sessions(NAMESPACE, NAME)}
+def waiting(running: Operator, namespace: str) -> set[str]:
+    return {item.spec.contact_id for item in running.context.store.sessions(namespace, NAME) if not item.meta.deleted}
 
 
-def ids(*indexes: int) -> set[str]:
-    return {str(contact_id(NAMESPACE, number(index), KEY)) for index in indexes}
+def ids(namespace: str, *indexes: int) -> set[str]:
+    return {str(contact_id(namespace, number(index), KEY)) for index in indexes}
 
 
 def loaded(campaign: dict[str, Any]) -> tuple[str, str]:
@@ -68,16 +67,17 @@ def loaded(campaign: dict[str, Any]) -> tuple[str, str]:
     return condition["status"], condition["message"]
 
 
-async def test_a_hundred_thousand_contacts_are_never_read_at_once(engine: AsyncEngine, running: Operator) -> None:
-    lists = ContactLists(engine)
-    await lists.import_rows(NAMESPACE, LIST, people(range(EVERYBODY)), KEY)
-    running.apply(campaign_body(NAMESPACE, NAME, **SPEC))
+async def test_a_hundred_thousand_contacts_are_never_read_at_once(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    await ContactLists(engine).import_rows(namespace, LIST, people(*range(EVERYBODY)), KEY)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
     running.queries.clear()
-    await running.reconcile(NAMESPACE, NAME)  # its finalizer
-    campaign = await running.reconcile(NAMESPACE, NAME)  # takes the list, makes the first sessions
+    await running.reconcile(namespace, NAME)  # its finalizer
+    campaign = await running.reconcile(namespace, NAME)  # takes the list, makes the first sessions
     assert campaign["status"]["progress"] == f"0/{EVERYBODY}"
     assert loaded(campaign) == ("True", f"{EVERYBODY} contacts")
-    assert contacts_of(running) == ids(*range(LOOK_AHEAD))
+    assert waiting(running, namespace) == ids(namespace, *range(LOOK_AHEAD))
     assert max(running.queries.rows) <= LOOK_AHEAD
     async with engine.begin() as connection:  # most of them were called meanwhile
         done = (
@@ -85,27 +85,87 @@ async def test_a_hundred_thousand_contacts_are_never_read_at_once(engine: AsyncE
         )
         await connection.execute(text(done))
     running.queries.clear()
-    campaign = await running.reconcile(NAMESPACE, NAME)
+    campaign = await running.reconcile(namespace, NAME)
     assert campaign["status"]["progress"] == f"{90_000 - LOOK_AHEAD}/{EVERYBODY}"
     assert sum(running.queries.rows) <= LOOK_AHEAD + FEW
-    assert running.queries.statements <= 2 * FEW
+    assert running.queries.statements <= 3 * FEW
 
 
-async def test_a_campaign_follows_its_list(engine: AsyncEngine, running: Operator) -> None:
+async def test_a_campaign_follows_its_list(engine: AsyncEngine, running: Operator, namespace: str) -> None:
     lists = ContactLists(engine)
-    running.apply(campaign_body(NAMESPACE, NAME, **SPEC))
-    await running.reconcile(NAMESPACE, NAME)
-    campaign = await running.reconcile(NAMESPACE, NAME)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
+    await running.reconcile(namespace, NAME)
+    campaign = await running.reconcile(namespace, NAME)
     assert loaded(campaign) == (
         "False",
         "list spring-2026 is not there: import it with callfleet contacts import"
-        " --namespace default --list spring-2026 FILE.csv",
+        f" --namespace {namespace} --list spring-2026 FILE.csv",
     )
-    await lists.import_rows(NAMESPACE, LIST, people(range(4)), KEY)
-    await running.reconcile(NAMESPACE, NAME)
-    assert contacts_of(running) == ids(0, 1, 2, 3)
-    await lists.import_rows(NAMESPACE, LIST, people(range(2, 6)), KEY)
-    campaign = await running.reconcile(NAMESPACE, NAME)
-    waiting = {item.spec.contact_id for item in running.context.store.sessions() if not item.meta.deleted}
-    assert waiting == ids(2, 3, 4, 5)
+    await lists.import_rows(namespace, LIST, people(0, 1, 2, 3), KEY)
+    await running.reconcile(namespace, NAME)
+    assert waiting(running, namespace) == ids(namespace, 0, 1, 2, 3)
+    await lists.import_rows(namespace, LIST, people(2, 3, 4, 5), KEY)
+    campaign = await running.reconcile(namespace, NAME)
+    assert waiting(running, namespace) == ids(namespace, 2, 3, 4, 5)
     assert campaign["status"]["progress"] == "0/4"
+
+
+async def test_a_wrong_import_that_is_corrected_costs_nobody_their_call(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    lists = ContactLists(engine)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
+    await running.reconcile(namespace, NAME)
+    for right_or_wrong in ((0, 1), (7,), (0, 1)):
+        await lists.import_rows(namespace, LIST, people(*right_or_wrong), KEY)
+        await running.reconcile(namespace, NAME)
+        await running.tend_sessions(namespace)
+        campaign = await running.reconcile(namespace, NAME)
+        assert waiting(running, namespace) == ids(namespace, *right_or_wrong)
+        assert campaign["status"]["progress"] == f"0/{len(right_or_wrong)}"
+
+
+async def test_one_query_finds_the_campaigns_whose_lists_changed(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    lists = ContactLists(engine)
+    for name in (NAME, "another", "third"):
+        body = campaign_body(namespace, name, contacts={"listRef": {"name": f"list-of-{name}"}})
+        running.apply(body)
+        await lists.import_rows(namespace, f"list-of-{name}", people(0), KEY)
+        await running.reconcile(namespace, name)
+        await running.reconcile(namespace, name)
+    await lists.import_rows(namespace, "list-of-another", people(0, 1), KEY)
+    await lists.delete(namespace, "list-of-third")
+    asked = len(running.context.queue)
+    running.queries.clear()
+    await contacts.follow_lists(running.context)
+    assert running.queries.statements == 1
+    assert running.queries.rows == [2]
+    assert len(running.context.queue) == asked + 2
+
+
+async def test_who_left_the_list_loses_a_grant_that_was_not_dialled(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    context, lists = running.context, ContactLists(engine)
+    await lists.import_rows(namespace, LIST, people(0), KEY)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
+    for _ in range(2):
+        await running.reconcile(namespace, NAME)
+    (session,) = context.store.sessions(namespace, NAME)
+    person = UUID(session.spec.contact_id)
+    books = Books(engine, context.ledger, context.dialing, context.contacts, context.runs, [person])
+    attempt = await books.held(
+        namespace=namespace, campaign=NAME, accounts=(account_key(namespace, "Campaign", NAME),),
+        session_name=session.meta.name,
+    )  # fmt: skip
+    bound = {"id": str(attempt), "number": 1, "held": "0.036"}
+    running.server.patch_status(namespace, session.meta.name, {"state": "Admitted", "attempt": bound})
+    await lists.import_rows(namespace, LIST, people(1), KEY)
+    await running.reconcile(namespace, NAME)
+    assert await books.sql("SELECT reason FROM dial_attempts WHERE id = :id", id=attempt) == "Unlisted"
+    running.server.patch_status(namespace, session.meta.name, {"state": "Pending", "attempt": None})
+    campaign = await running.reconcile(namespace, NAME)
+    assert waiting(running, namespace) == ids(namespace, 1)
+    assert campaign["status"]["contacts"]["total"] == 2  # the one who was granted a call stays on the record

@@ -118,10 +118,12 @@ async def _create_due(context: Context, campaign: Campaign) -> None:
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None
     for contact in await context.runs.due(run, room, without=ours):
-        if contact.session_name in finished:
-            await _finish_again(context, run, finished[contact.session_name])
-        else:
+        if contact.session_name not in finished:
             await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+        elif not finished[
+            contact.session_name
+        ].meta.deleted:  # one that is on its way out is made again when it is gone
+            await _finish_again(context, run, finished[contact.session_name])
 
 
 async def _finish_again(context: Context, run: Run, session: Session) -> None:

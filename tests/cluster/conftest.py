@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.world import World
+from tests.cluster.world import OWN_ACCOUNT, World
 
 from callfleet import hostservices
 from callfleet.checkout import sample
@@ -57,6 +57,7 @@ def settings(kubernetes: ClusterHandle) -> Iterator[Settings]:
             people=sample("demo-people.yaml").read_text(),
             operator_image=images["operator"].ref,
             worker_image=images["worker-demo"].ref,
+            values={"simulator": {"accounts": [":".join(OWN_ACCOUNT)]}},
         )
 
 

@@ -14,12 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import ACCOUNT_SID, KEY
 
-from callfleet_core.contacts import ContactBook, register_carrier
+from callfleet_core.carriers import CarrierRegister, installation_account
+from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import load_prices
 from callfleet_core.runs import CampaignRuns
-from callfleet_operator.carrier import Carrier
+from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
 from callfleet_operator.objects import Key
@@ -100,22 +101,22 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
 async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
     """An operator that leads; nothing runs by itself."""
     settings = _settings(engine)
-    await register_carrier(
-        engine, account_sid=ACCOUNT_SID, api_base_url="http://127.0.0.1:9", public_url="http://127.0.0.1:8",
-        simulated=True, calls_per_second=1,
-    )  # fmt: skip
     ledger = Ledger(engine)
     await ledger.take_epoch()
+    kube = Kube(await config.new_client_from_config(config_file=str(server.kubeconfig)))
+    own = installation_account(settings, simulated=True)
+    carriers = Carriers(kube, CarrierRegister(engine, lambda: ledger.epoch), own, ("default", "callfleet-carriers"))
+    await carriers.start()
     context = Context(
         settings=settings,
         store=Store(),
         queue=KeyedQueue(_nothing, 1),
-        kube=Kube(await config.new_client_from_config(config_file=str(server.kubeconfig))),
+        kube=kube,
         ledger=ledger,
         contacts=ContactBook(engine, KEY, lambda: ledger.epoch),
         runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),
         dialing=DialStore(engine),
-        carrier=Carrier(settings),
+        carriers=carriers,
         prices=load_prices(),
     )
     queries = Queries()
@@ -130,7 +131,7 @@ async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Oper
         yield Operator(context, server, queries)
     finally:
         event.remove(engine.sync_engine, "after_cursor_execute", counted)
-        await context.carrier.close()
+        await context.carriers.close()
         await context.kube.close()
 
 

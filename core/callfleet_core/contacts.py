@@ -101,6 +101,15 @@ class ContactBook:
                 {"hashes": hashes},
             )
 
+    async def prefixes(self, contacts: Sequence[UUID], length: int) -> dict[UUID, str]:
+        """The first `length` characters of each contact's number: what its price depends on."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                text("SELECT id, left(phone, :length) AS prefix FROM contacts WHERE id = ANY(:ids)"),
+                {"ids": list(contacts), "length": length},
+            )
+            return {row.id: row.prefix for row in rows}
+
     async def without_consent(self, contacts: Sequence[UUID]) -> set[UUID]:
         """Those of `contacts` whom nobody may call for want of a valid consent."""
         async with self._engine.connect() as connection:

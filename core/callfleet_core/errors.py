@@ -27,5 +27,9 @@ class PricingError(CallFleetError, ValueError):
     """The price list lacks or misstates a price."""
 
 
+class NoPriceError(PricingError):
+    """No price covers a meter that the call would run."""
+
+
 class SchemaError(CallFleetError):
     """The database's schema is not the one that this version needs."""

@@ -271,7 +271,7 @@ class Ledger:
                 "ledger_settle(:epoch, :attempt, CAST(:lines AS jsonb))",
                 epoch=self._epoch,
                 attempt=attempt_id,
-                lines=json.dumps([asdict(line) for line in lines]),
+                lines=json.dumps([asdict(line) for line in lines], default=str),
             )
         )
 

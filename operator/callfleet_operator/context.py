@@ -13,7 +13,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
-from callfleet_core.pricing import PriceList
+from callfleet_core.pricing import CostCalculator
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
@@ -44,7 +44,7 @@ class Context:
     runs: CampaignRuns
     dialing: DialStore
     carriers: Carriers
-    prices: PriceList
+    costs: CostCalculator
     now: Callable[[], datetime] = utc_now
     # Admission gives slots away and pools remove pods: never at the same time.
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)

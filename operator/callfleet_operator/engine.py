@@ -16,7 +16,7 @@ from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
-from callfleet_core.pricing import load_prices
+from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -85,7 +85,7 @@ class Engine:
             runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
             dialing=DialStore(engine),
             carriers=carriers,
-            prices=load_prices(),
+            costs=CostCalculator(load_prices()),
         )
         await context.contacts.allow(settings.allowlist)
         _log.info("leading", epoch=await context.ledger.take_epoch())

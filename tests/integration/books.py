@@ -15,6 +15,7 @@ from callfleet_core.carriers import CarrierAccount, CarrierRegister
 from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.pricing import CallUsage, CostCalculator, CostLine, load_prices
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_core.windows import TOTAL, Window
 
@@ -35,6 +36,12 @@ SCRIPT: dict[str, Any] = {
 def number(index: int) -> str:
     """The fictional number of the contact at `index`."""
     return f"+155501{index:05d}"
+
+
+def billed(duration_s: int) -> list[CostLine]:
+    """What an answered call of so many seconds costs."""
+    usage = CallUsage(number(0), duration_s, stream_s=duration_s)
+    return CostCalculator(load_prices()).actual(usage, datetime.now(UTC))
 
 
 CONSENT = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta(days=1))

@@ -18,7 +18,7 @@ from callfleet_core.carriers import CarrierRegister, installation_account
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
-from callfleet_core.pricing import load_prices
+from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -117,7 +117,7 @@ async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Oper
         runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),
         dialing=DialStore(engine),
         carriers=carriers,
-        prices=load_prices(),
+        costs=CostCalculator(load_prices()),
     )
     queries = Queries()
 

@@ -10,11 +10,21 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, POD, RUN, Books, consenting, open_books
+from tests.integration.books import (
+    BUDGET,
+    CAMPAIGN,
+    HOLD_MICROS,
+    NAMESPACE,
+    POD,
+    RUN,
+    Books,
+    billed,
+    consenting,
+    open_books,
+)
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
-from callfleet_core.pricing import load_prices
 from callfleet_core.runs import Run
 from callfleet_core.windows import TOTAL, Window, WindowKind
 
@@ -29,7 +39,7 @@ async def test_a_call_holds_its_worst_case_and_settles_its_actual(books: Books) 
     assert await books.budget() == (HOLD_MICROS, 0)
     await books.dialed(attempt)
     await books.ended(attempt, duration_s=59)
-    assert await books.ledger.settle(attempt, load_prices().connectivity(59)) == "settled"
+    assert await books.ledger.settle(attempt, billed(59)) == "settled"
     assert await books.budget() == (0, 18_000)
 
 
@@ -37,7 +47,7 @@ async def test_settling_twice_posts_once(books: Books) -> None:
     attempt = await books.held()
     await books.dialed(attempt)
     await books.ended(attempt)
-    lines = load_prices().connectivity(70)
+    lines = billed(70)
     await books.ledger.settle(attempt, lines)
     await books.ledger.settle(attempt, lines)
     assert await books.budget() == (0, 36_000)
@@ -57,7 +67,7 @@ async def test_a_spent_out_budget_says_what_is_missing(books: Books) -> None:
         attempt = await books.held(index)
         await books.dialed(attempt, f"CA{index:032d}")
         await books.ended(attempt)
-        await books.ledger.settle(attempt, load_prices().connectivity(70))
+        await books.ledger.settle(attempt, billed(70))
     answer = await books.hold(6)
     assert answer.result is HoldResult.BUDGET_EXHAUSTED
     assert answer.shortfall_micros == 7 * HOLD_MICROS - 220_000
@@ -116,7 +126,7 @@ async def test_deleting_and_reapplying_a_budget_keeps_what_was_spent(books: Book
     attempt = await books.held()
     await books.dialed(attempt)
     await books.ended(attempt)
-    await books.ledger.settle(attempt, load_prices().connectivity(70))
+    await books.ledger.settle(attempt, billed(70))
     await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET)
     assert (await books.hold(1)).result is HoldResult.BUDGET_NOT_FOUND
     await books.limit(50_000, uid="budget-2")
@@ -139,7 +149,7 @@ async def test_an_actual_above_its_hold_is_posted_in_full_and_flagged(books: Boo
     attempt = await books.held()
     await books.dialed(attempt)
     await books.ended(attempt, duration_s=200)
-    await books.ledger.settle(attempt, load_prices().connectivity(200))
+    await books.ledger.settle(attempt, billed(200))
     balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET))
     assert balance is not None
     assert (balance.spent_micros, balance.overrun) == (72_000, True)
@@ -158,7 +168,7 @@ async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books)
     assert await books.budget() == (0, 0)
     assert await books.ended(attempt, "completed", 70)
     assert [item.id for item in await books.ledger.unsettled_attempts()] == [attempt]
-    await books.ledger.settle(attempt, load_prices().connectivity(70))
+    await books.ledger.settle(attempt, billed(70))
     assert await books.budget() == (0, 36_000)
     assert await books.ledger.unsettled_attempts() == []
 
@@ -215,7 +225,7 @@ async def test_balances_are_the_sum_of_their_entries(books: Books) -> None:
             continue
         await books.dialed(attempt, f"CA{index:032d}")
         await books.ended(attempt)
-        await books.ledger.settle(attempt, load_prices().connectivity(70))
+        await books.ledger.settle(attempt, billed(70))
     assert (
         await books.sql(
             "SELECT count(*) FROM accounts a WHERE (a.held_micros, a.spent_micros) NOT IN (SELECT"
@@ -309,7 +319,7 @@ async def test_a_grant_whose_window_closed_is_refused_and_a_dialed_calls_cost_st
     assert [item.uncovered for item in await books.ledger.unsettled_attempts()] == [True, True]
     assert (await books.dialing.begin_dial(late, POD, uuid4())).reason == "WindowClosed"
     await books.ended(dialed)
-    await books.ledger.settle(dialed, load_prices().connectivity(70))
+    await books.ledger.settle(dialed, billed(70))
     balance = await books.ledger.balance(key)
     assert balance is not None
     assert (balance.held_micros, balance.spent_micros) == (0, 36_000)

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     NUMBER_BUSY = "NumberBusy"
     DO_NOT_CALL = "DoNotCall"
     NO_CONSENT = "NoConsent"
+    NO_PRICE = "NoPrice"
     RETRY_SCHEDULED = "RetryScheduled"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"

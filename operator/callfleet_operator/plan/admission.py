@@ -34,7 +34,8 @@ class PendingSession:
     position: int
     created: datetime
     currency: str
-    hold_micros: int
+    # The worst case; None where no price covers the call.
+    hold_micros: int | None
     ceiling_micros: int | None
     accounts: tuple[str, ...]
     budgets_found: bool
@@ -134,7 +135,10 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     unfit = _unfit(session, snapshot, now)
     if unfit is not None:
         return unfit
-    money = _money_wait(session, books)
+    hold_micros = session.hold_micros
+    if hold_micros is None:
+        return Wait(session, Reason.NO_PRICE)
+    money = _money_wait(session, hold_micros, books)
     if money is not None and money.reason is not Reason.BUDGET_HELD:
         return money
     if session.carrier is None:
@@ -147,7 +151,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     if not books.slots[session.pool]:
         return Wait(session, Reason.NO_CAPACITY)
     for account in session.accounts:
-        books.planned_micros[account] += session.hold_micros
+        books.planned_micros[account] += hold_micros
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
     return Admit(session, books.slots[session.pool].pop())
@@ -159,20 +163,20 @@ def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait |
         return Wait(session, Reason.RETRY_SCHEDULED, retry_at=session.retry_at)
     if not session.has_consent:
         return Wait(session, Reason.NO_CONSENT)
-    if session.ceiling_micros is not None and session.hold_micros > session.ceiling_micros:
-        return Wait(session, Reason.PER_CALL_LIMIT, session.hold_micros - session.ceiling_micros)
-    if not session.budgets_found:
-        return Wait(session, Reason.BUDGET_NOT_FOUND)
     if session.currency != snapshot.price_currency:
         return Wait(session, Reason.CURRENCY_MISMATCH)
+    if not session.budgets_found:
+        return Wait(session, Reason.BUDGET_NOT_FOUND)
     return None
 
 
-def _money_wait(session: PendingSession, books: _Books) -> Wait | None:
+def _money_wait(session: PendingSession, hold_micros: int, books: _Books) -> Wait | None:
     """The strongest reason why an account cannot take the hold: spent out before merely held.
 
     A window that is spent out is tried again when it ends; with several, when the last of them does.
     """
+    if session.ceiling_micros is not None and hold_micros > session.ceiling_micros:
+        return Wait(session, Reason.PER_CALL_LIMIT, hold_micros - session.ceiling_micros)
     exhausted, held = 0, 0
     ends: list[datetime | None] = []
     for key in session.accounts:
@@ -185,7 +189,7 @@ def _money_wait(session: PendingSession, books: _Books) -> Wait | None:
             return Wait(session, Reason.SUSPENDED)
         if account.limit_micros is None:
             continue
-        spent_out = account.spent_micros + session.hold_micros - account.limit_micros
+        spent_out = account.spent_micros + hold_micros - account.limit_micros
         exhausted = max(exhausted, spent_out)
         held = max(held, spent_out + account.held_micros + books.planned_micros[key])
         if spent_out > 0:

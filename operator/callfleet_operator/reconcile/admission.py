@@ -13,8 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
+from callfleet_core.errors import NoPriceError
 from callfleet_core.ledger import OPEN_STATES, Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
+from callfleet_core.pricing import CallBounds, total_micros
 from callfleet_core.runs import Run
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
@@ -105,9 +107,13 @@ async def take_snapshot(
         sessions[key] = session
     without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
     retries = await _retry_times(context, sessions)
+    worst = await _worst_cases(context, sessions)
     pending = [
         replace(
-            item, has_consent=UUID(sessions[item.key].spec.contact_id) not in without, retry_at=retries.get(item.key)
+            item,
+            has_consent=UUID(sessions[item.key].spec.contact_id) not in without,
+            retry_at=retries.get(item.key),
+            hold_micros=worst[item.key],
         )
         for item in pending
     ]
@@ -134,7 +140,7 @@ async def take_snapshot(
     }
     room = _carrier_room(context, attempts)
     slots = free_slots(context, attempts)
-    return Snapshot(pending, views, accounts, slots, room, context.prices.currency), sessions
+    return Snapshot(pending, views, accounts, slots, room, context.costs.currency), sessions
 
 
 def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, int]:
@@ -143,6 +149,28 @@ def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, in
     found = (context.carriers.of(campaign) for campaign in context.store.campaigns())
     usable = {item.account_sid: item for item in found if isinstance(item, CarrierAccount)}
     return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
+
+
+async def _worst_cases(
+    context: Context, sessions: Mapping[tuple[str, str], Session]
+) -> dict[tuple[str, str], int | None]:
+    """What must be held for each session, in micros; None where no price covers its destination."""
+    contacts = [UUID(session.spec.contact_id) for session in sessions.values()]
+    prefixes = await context.contacts.prefixes(contacts, context.costs.longest_prefix)
+    now, known = context.now(), dict[tuple[str, int], int | None]()
+
+    def worst(prefix: str, limit_s: int) -> int | None:
+        if (prefix, limit_s) not in known:
+            try:
+                known[prefix, limit_s] = total_micros(context.costs.worst_case(CallBounds(prefix, limit_s), now))
+            except NoPriceError:
+                known[prefix, limit_s] = None
+        return known[prefix, limit_s]
+
+    return {
+        key: worst(prefixes.get(UUID(session.spec.contact_id), ""), session.spec.max_duration_seconds)
+        for key, session in sessions.items()
+    }
 
 
 async def _retry_times(
@@ -173,7 +201,7 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         position=int(position) if position.isdigit() else 0,
         created=campaign.meta.created,
         currency=session.spec.currency,
-        hold_micros=context.prices.worst_case_micros(session.spec.max_duration_seconds),
+        hold_micros=None,
         ceiling_micros=_ceiling(session, campaign),
         accounts=accounts,
         budgets_found=found,
@@ -315,7 +343,7 @@ async def _attempt_numbers(context: Context, admits: Sequence[Admit]) -> dict[tu
 
 def _hold_request(context: Context, admit: Admit, session: Session, numbers: dict[tuple[str, str], int]) -> HoldRequest:
     campaign = context.store.campaign(*admit.session.campaign)
-    if campaign is None or admit.session.carrier is None:
+    if campaign is None or admit.session.carrier is None or admit.session.hold_micros is None:
         raise ConflictError("a Campaign vanished between plan and hold: planning again")
     call = campaign.spec.call
     return HoldRequest(
@@ -394,4 +422,5 @@ _TOLD = {
     Reason.NO_CONSENT,
     Reason.DO_NOT_CALL,
     Reason.CARRIER_NOT_READY,
+    Reason.NO_PRICE,
 }

@@ -12,7 +12,7 @@ import structlog
 from callfleet_core.dialing import EndEvidence, EndStatus
 from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt
-from callfleet_core.pricing import CostLine
+from callfleet_core.pricing import CallUsage, CostLine
 from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
@@ -180,7 +180,10 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
             duration_s = call.duration_s if call else None
         if duration_s is None:
             raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
-        lines = context.prices.connectivity(duration_s)
+        numbers = await context.ledger.numbers(attempt.id)
+        # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
+        usage = CallUsage(number=numbers.to, duration_s=duration_s, stream_s=duration_s)
+        lines = context.costs.actual(usage, begun)
     if await context.ledger.settle(attempt.id, lines) == "settled":
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
         context.queue.add(Key("Campaign", attempt.namespace, attempt.campaign))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callfleet_core.errors import PricingError
 from callfleet_core.money import MoneyError, format_micros, micros_up, parse_micros
-from callfleet_core.pricing import load_prices
 
 
 @given(st.integers(min_value=0, max_value=999_999_999_999_999))
@@ -39,24 +36,3 @@ def test_amounts_for_people_have_two_decimals_at_least() -> None:
 
 def test_a_cost_is_never_understated() -> None:
     assert micros_up(Decimal("0.0000001")) == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "micros"), [(0, 0), (1, 18_000), (60, 18_000), (61, 36_000), (120, 36_000), (121, 54_000)]
-)
-def test_calls_are_billed_by_the_started_minute(seconds: int, micros: int) -> None:
-    assert sum(line.amount_micros for line in load_prices().connectivity(seconds)) == micros
-
-
-@given(st.integers(min_value=1, max_value=14_400), st.integers(min_value=0, max_value=14_400))
-def test_the_worst_case_covers_every_call_within_the_limit(limit_s: int, duration_s: int) -> None:
-    prices = load_prices()
-    actual = sum(line.amount_micros for line in prices.connectivity(min(duration_s, limit_s)))
-    assert actual <= prices.worst_case_micros(limit_s)
-
-
-def test_a_price_list_without_a_price_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text('valid_from = 2026-01-01\n[carrier]\nvoice_per_minute = "0.01"\n')
-    with pytest.raises(PricingError, match="media_stream_per_minute"):
-        load_prices(path)

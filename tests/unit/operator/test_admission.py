@@ -67,6 +67,16 @@ def test_as_many_as_the_budget_covers_are_admitted_in_their_order() -> None:
     assert [item.session.position for item in decisions] == list(range(8))
 
 
+def test_a_destination_without_a_price_waits_and_takes_nobodys_place() -> None:
+    decisions = plan_admissions(snapshot(session(0, hold_micros=None), session(1), slots=1), NOW)
+    assert reasons(decisions) == ["NoPrice", "admit"]
+
+
+def test_a_call_without_a_carrier_waits_for_it() -> None:
+    decisions = plan_admissions(snapshot(session(0, carrier=None), session(1, carrier="AC" + "1" * 32)), NOW)
+    assert reasons(decisions) == ["CarrierNotReady", "Pacing"]  # an account that is not known takes no calls
+
+
 def test_a_spent_out_budget_is_told_even_without_a_slot() -> None:
     (decision,) = plan_admissions(snapshot(session(0), slots=0, spent=216_000), NOW)
     assert isinstance(decision, Wait)
@@ -165,7 +175,7 @@ def test_a_plan_never_gives_away_more_than_there_is(
     decisions = plan_admissions(view, NOW)
     admitted = [item for item in decisions if isinstance(item, Admit)]
     assert len(decisions) == len(sessions)
-    assert not admitted or held + spent + sum(item.session.hold_micros for item in admitted) <= limit
+    assert not admitted or held + spent + sum(item.session.hold_micros or 0 for item in admitted) <= limit
     assert len({item.slot.pod_uid for item in admitted}) == len(admitted) <= slots
     for campaign in {item.session.campaign for item in admitted}:
         assert sum(item.session.campaign == campaign for item in admitted) <= concurrent

@@ -8,6 +8,7 @@ import typer
 
 from callfleet.cluster.commands import cluster_app
 from callfleet.cluster.errors import ClusterError
+from callfleet.contacts import contacts_app
 from callfleet.database.commands import database_app
 from callfleet.demo.commands import demo
 from callfleet.hostservices import HostServiceError
@@ -28,6 +29,7 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(database_app, name="database")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
+app.add_typer(contacts_app, name="contacts")
 app.command("demo")(demo)
 app.command("simulator", context_settings=PASS_ON)(simulator)
 

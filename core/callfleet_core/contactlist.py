@@ -1,10 +1,10 @@
-"""Contacts as a CSV file: what a ConfigMap or a Secret holds. A list is taken whole or not at all."""
+"""Contacts as CSV, row by row: what a ConfigMap or a Secret holds, and what is imported as a contact list."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from callfleet_core.contacts import ConsentIn, ContactIn
@@ -15,6 +15,10 @@ COLUMNS = ("phone", "name", "consent_kind", "consent_source", "consent_time")
 MAX_CONTACTS = 20_000  # a ConfigMap holds 1 MiB
 MAX_PROBLEMS_TOLD = 5
 MAX_NAME, MAX_KIND, MAX_SOURCE = 100, 63, 200
+EMPTY = "the list is empty: give at least one contact below the header line"
+
+# A row's number, counted from the header line's 1, and its contact, or what is wrong with it.
+Row = tuple[int, "ContactIn | ContactListError"]
 
 
 class ContactListError(CallFleetError, ValueError):
@@ -22,33 +26,63 @@ class ContactListError(CallFleetError, ValueError):
 
 
 def parse_contacts(text: str) -> list[ContactIn]:
-    """The contacts of a CSV file with a header line: phone, and if known name, consent_kind, consent_source,
-    consent_time (ISO 8601 with a zone). Columns may come in any order.
+    """The contacts of a CSV file, whole or not at all, at most MAX_CONTACTS; see read_contacts.
 
     Raises ContactListError listing the first problems by row.
     """
-    reader = csv.DictReader(io.StringIO(text.lstrip("\ufeff")), strict=True)
-    header = tuple(name.strip() for name in reader.fieldnames or ())
-    _check_header(header)
-    reader.fieldnames = list(header)
     contacts: list[ContactIn] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
-    for number, row in _rows(reader):
-        try:
-            contact = _contact(row)
-            if contact.phone in seen:
-                raise ContactListError(f"the same number as in row {seen[contact.phone]}: keep one of them")
-            seen[contact.phone] = number
-            contacts.append(contact)
-        except (ContactListError, PhoneError) as error:
-            problems.append(f"row {number}: {error}")
+    for number, item in read_contacts(io.StringIO(text)):
+        if number - 1 > MAX_CONTACTS:
+            raise ContactListError(
+                f"more than {MAX_CONTACTS} contacts: split the list, or import it with callfleet contacts import"
+            )
+        if isinstance(item, ContactListError):
+            problems.append(f"row {number}: {item}")
+        elif item.phone in seen:
+            problems.append(f"row {number}: {same_number(seen[item.phone])}")
+        else:
+            seen[item.phone] = number
+            contacts.append(item)
     if problems:
         more = f" (and {len(problems) - MAX_PROBLEMS_TOLD} more)" if len(problems) > MAX_PROBLEMS_TOLD else ""
         raise ContactListError("; ".join(problems[:MAX_PROBLEMS_TOLD]) + more)
     if not contacts:
-        raise ContactListError("the list is empty: give at least one contact below the header line")
+        raise ContactListError(EMPTY)
     return contacts
+
+
+def read_contacts(lines: Iterable[str]) -> Iterator[Row]:
+    """The rows of a CSV file with a header line: phone, and if known name, consent_kind, consent_source, consent_time
+    (ISO 8601 with a zone). Columns may come in any order; the file is never held whole.
+
+    Raises ContactListError for a header that cannot be used. What comes after a row that is not CSV is not read.
+    """
+    reader = csv.DictReader(_without_mark(lines), strict=True)
+    try:
+        header = tuple(name.strip() for name in reader.fieldnames or ())
+    except csv.Error as error:
+        raise ContactListError(f"the first line is not CSV: {error}") from error
+    _check_header(header)
+    reader.fieldnames = list(header)
+    number = 1
+    try:
+        for number, row in enumerate(reader, start=2):
+            yield number, _row(row)
+    except csv.Error as error:
+        yield number + 1, ContactListError(f"not CSV: {error}")
+
+
+def same_number(row: int) -> str:
+    """What is wrong with a row whose number an earlier one has."""
+    return f"the same number as in row {row}: keep one of them"
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    """Without the byte order mark that spreadsheets write."""
+    for position, line in enumerate(lines):
+        yield line.lstrip("\ufeff") if position == 0 else line
 
 
 def _check_header(header: tuple[str, ...]) -> None:
@@ -61,19 +95,20 @@ def _check_header(header: tuple[str, ...]) -> None:
         raise ContactListError("a column is named twice in the first line: keep one of them")
 
 
-def _rows(reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _row(row: dict[str | None, str | list[str] | None]) -> ContactIn | ContactListError:
+    if None in row:
+        return ContactListError("more fields than columns: quote fields that hold a comma")
     try:
-        for number, row in enumerate(reader, start=2):
-            if number - 1 > MAX_CONTACTS:
-                raise ContactListError(f"more than {MAX_CONTACTS} contacts: split the list")
-            if None in row:
-                raise ContactListError(f"row {number}: more fields than columns: quote fields that hold a comma")
-            yield number, {key: (value or "").strip() for key, value in row.items()}
-    except csv.Error as error:
-        raise ContactListError(f"row {reader.line_num}: not CSV: {error}") from error
+        return _contact({str(key): str(value or "").strip() for key, value in row.items()})
+    except ContactListError as error:
+        return error
+    except PhoneError as error:
+        return ContactListError(str(error))
 
 
 def _contact(row: dict[str, str]) -> ContactIn:
+    if any("\0" in value for value in row.values()):
+        raise ContactListError("a field holds a zero byte: save the file as UTF-8 text")
     name = row.get("name") or None
     if name and len(name) > MAX_NAME:
         raise ContactListError(f"the name is longer than {MAX_NAME} characters: shorten it")
@@ -94,4 +129,7 @@ def _consent(row: dict[str, str]) -> ConsentIn | None:
         raise ContactListError("consent_time is not a time: write it like 2026-01-15T10:00:00Z") from error
     if given_at.tzinfo is None:
         raise ContactListError("consent_time has no zone: write it like 2026-01-15T10:00:00Z")
-    return ConsentIn(kind, source, given_at.astimezone(UTC))
+    try:
+        return ConsentIn(kind, source, given_at.astimezone(UTC))
+    except OverflowError as error:
+        raise ContactListError("consent_time is no time of this era: write it like 2026-01-15T10:00:00Z") from error

@@ -15,6 +15,10 @@ class CarrierError(CallFleetError):
     """The carrier's answer lacks what is needed; it is asked again."""
 
 
+class HashKeyError(CallFleetError):
+    """The key of the numbers' hashes is missing, or is not the installation's."""
+
+
 class PhoneError(CallFleetError, ValueError):
     """A phone number that cannot be dialled as written."""
 

@@ -15,6 +15,7 @@ from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator
+from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
 from callfleet_operator.manifests import PoolDefaults
@@ -42,6 +43,7 @@ class Context:
     engine: AsyncEngine
     ledger: Ledger
     contacts: ContactBook
+    runs: CampaignRuns
     dialing: DialStore
     carriers: Carriers
     costs: CostCalculator

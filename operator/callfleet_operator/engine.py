@@ -14,8 +14,10 @@ from callfleet_core.contacts import ContactBook
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
+from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
@@ -27,6 +29,7 @@ from callfleet_operator.reconcile import (
     budget,
     campaign,
     carrier,
+    contacts,
     installation,
     pool,
     records,
@@ -61,6 +64,9 @@ class Engine:
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
+        hash_key = settings.callfleet_hash_key.get_secret_value().encode()
+        async with engine.begin() as connection:
+            await assert_hash_key(connection, hash_key)
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
         kube = await Kube.connect()
@@ -77,7 +83,8 @@ class Engine:
             kube=kube,
             engine=engine,
             ledger=ledger,
-            contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
+            contacts=ContactBook(engine, hash_key, lambda: ledger.epoch),
+            runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
             dialing=DialStore(engine),
             carriers=carriers,
             costs=CostCalculator(load_prices()),
@@ -88,8 +95,8 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for key in (Key("Installation"), Key("Records"), Key("Attempts"), Key("Admission")):
-            queue.add(key)
+        for kind in ("Installation", "Records", "ContactLists", "Attempts", "Admission"):
+            queue.add(Key(kind))
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
             asyncio.create_task(self._audit_forever(context), name="audit"),
@@ -168,6 +175,9 @@ class Engine:
             case "Records":
                 context.queue.add_after(key, records.EVERY_S)
                 await records.reconcile(context)
+            case "ContactLists":
+                context.queue.add_after(key, contacts.LISTS_EVERY_S)
+                await contacts.follow_lists(context)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

@@ -9,8 +9,8 @@ from typing import Any
 
 from callfleet_core.api import API_VERSION
 from callfleet_core.api.campaign import CampaignSpec, Worker
-from callfleet_core.contacts import RunContact
 from callfleet_core.money import format_micros
+from callfleet_core.runs import RunContact
 from callfleet_operator.objects import CAMPAIGN_LABEL, POOL_LABEL, SETTLE_FINALIZER, Campaign
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "callfleet", "app.kubernetes.io/part-of": "callfleet"}

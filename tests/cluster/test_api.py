@@ -47,6 +47,12 @@ BAD_CAMPAIGNS: dict[str, tuple[dict[str, Any], str]] = {
         {"contacts": {"inline": [{"phone": PHONE}], "secretRef": {"name": "people"}}},
         "exactly one source",
     ),
+    "a list beside people": (
+        {"contacts": {"inline": [{"phone": PHONE}], "listRef": {"name": "spring-2026"}}},
+        "inline, configMapRef, secretRef or listRef",
+    ),
+    "a list's name in capitals": ({"contacts": {"listRef": {"name": "Spring"}}}, "contacts.listRef.name"),
+    "a list without a name": ({"contacts": {"listRef": {}}}, "contacts.listRef.name: Required value"),
     "no source of contacts": ({"contacts": {}}, "exactly one source"),
     "a secret's key with a slash": ({"contacts": {"secretRef": {"name": "people", "key": "a/b"}}}, "secretRef.key"),
     "a currency in small letters": ({"currency": "usd"}, "spec.currency"),

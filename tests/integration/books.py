@@ -16,6 +16,7 @@ from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.pricing import CallUsage, CostCalculator, CostLine, load_prices
+from callfleet_core.runs import CampaignRuns, Run
 from callfleet_core.windows import TOTAL, Window
 
 KEY = b"a key of at least thirty-two bytes!!"
@@ -74,6 +75,7 @@ class Books:
     ledger: Ledger
     dialing: DialStore
     contacts: ContactBook
+    runs: CampaignRuns
     people: list[UUID] = field(default_factory=list)
 
     def request(self, index: int = 0, **changes: Any) -> HoldRequest:
@@ -111,8 +113,9 @@ class Books:
         await self.contacts.mirror_campaign(
             namespace=NAMESPACE, name=campaign, uid=f"{campaign}-1", generation=1, suspended=False, closed=False
         )
-        await self.contacts.load(NAMESPACE, campaign, run_id, people)
-        return [item.contact_id for item in await self.contacts.run(NAMESPACE, campaign, run_id)]
+        run = Run(NAMESPACE, campaign, run_id)
+        await self.runs.load(run, people)
+        return [item.contact_id for item in await self.runs.due(run, len(people))]
 
     async def held(self, index: int = 0, **changes: Any) -> UUID:
         """Holds for one contact, which must succeed; answers the attempt's id."""
@@ -164,13 +167,20 @@ async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int
     """An installation with a simulated carrier, one campaign, `people` contacts with consent, and a budget."""
     await register_carrier(engine)
     ledger = Ledger(engine)
-    books = Books(engine, ledger, DialStore(engine), ContactBook(engine, KEY, lambda: ledger.epoch))
+    books = Books(
+        engine,
+        ledger,
+        DialStore(engine),
+        ContactBook(engine, KEY, lambda: ledger.epoch),
+        CampaignRuns(engine, KEY, lambda: ledger.epoch),
+    )
     await books.ledger.take_epoch()
     await books.contacts.mirror_campaign(
         namespace=NAMESPACE, name=CAMPAIGN, uid="campaign-1", generation=1, suspended=False, closed=False
     )
-    await books.contacts.load(NAMESPACE, CAMPAIGN, RUN, [consenting(index) for index in range(people)])
-    books.people = [contact.contact_id for contact in await books.contacts.run(NAMESPACE, CAMPAIGN, RUN)]
+    run = Run(NAMESPACE, CAMPAIGN, RUN)
+    await books.runs.load(run, [consenting(index) for index in range(people)])
+    books.people = [contact.contact_id for contact in await books.runs.due(run, people)]
     await books.ledger.set_limit(
         namespace=NAMESPACE,
         kind="Campaign",

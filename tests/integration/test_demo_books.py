@@ -7,10 +7,11 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import BUDGET, HOLD_MICROS, NAMESPACE, Books, open_books
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, RUN, Books, open_books
 
 from callfleet.demo.books import read_books
 from callfleet.demo.scene import Budget, Saying
+from callfleet_core.contacts import session_name
 from callfleet_core.records import CallRecords, Turn
 
 
@@ -80,6 +81,6 @@ async def test_the_last_call_stays_until_the_next_one_begins(books: Books, datab
 
 async def test_contacts_are_called_by_their_names_where_they_have_one(books: Books, database_url: str) -> None:
     await books.sql("UPDATE contacts SET name = 'Alex' WHERE id = :id", id=books.people[0])
-    sessions = await books.sql("SELECT session_name FROM campaign_contacts WHERE contact_id = :id", id=books.people[0])
-    assert dict(read_books(database_url, NAMESPACE).names) == {sessions: "Alex"}
+    name = session_name(CAMPAIGN, RUN, books.people[0])
+    assert dict(read_books(database_url, NAMESPACE).names) == {name: "Alex"}
     assert dict(read_books(database_url, "another").names) == {}

@@ -253,7 +253,7 @@ async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Book
         assert (await worker.begin_dial(attempt, POD, uuid4())).verdict is Verdict.GO
         assert await worker.record_placed(attempt, SID, pod_uid=POD, generation=1) is PlacedResult.PLACED
         await _write_records(CallRecords(engine), attempt)
-        evil = Books(engine, books.ledger.__class__(engine), worker, books.contacts, books.people)
+        evil = Books(engine, books.ledger.__class__(engine), worker, books.contacts, books.runs, books.people)
         for statement in (
             "SELECT phone FROM contacts",
             "SELECT * FROM dial_attempts",

@@ -25,6 +25,7 @@ from tests.integration.books import (
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.runs import Run
 from callfleet_core.windows import TOTAL, Window, WindowKind
 
 
@@ -250,10 +251,8 @@ async def test_the_overspend_check_sees_a_planted_overspend(books: Books) -> Non
 
 
 async def test_a_finished_contact_is_never_held_for_again(books: Books) -> None:
-    await books.contacts.finish(
-        namespace=NAMESPACE, campaign=CAMPAIGN, run_id=RUN, contact=books.people[0],
-        state="Completed", disposition="answered",
-    )  # fmt: skip
+    run = Run(NAMESPACE, CAMPAIGN, RUN)
+    await books.runs.finish(run, books.people[0], state="Completed", disposition="answered")
     assert (await books.hold()).result is HoldResult.CLOSED
     # A new run calls afresh.
     await books.listed(CAMPAIGN, "2", consenting(0))

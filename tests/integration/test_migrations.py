@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import POD, billed, open_books
 
+from callfleet_core.contacts import session_name
 from callfleet_core.db.engine import create_engine as create_async_engine
 from callfleet_core.db.engine import database_url as sqlalchemy_url
 from callfleet_core.db.migrate import current_revision, head_revision, migrate, revisions, wait_for_schema
@@ -108,3 +109,29 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
             )
             for table in KEPT
         }
+
+
+def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    contact = uuid4()
+    engine = create_engine(sqlalchemy_url(empty_database_url))
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO contacts (id, namespace, number_hash, phone) VALUES (:id, 'sales', 'h', '+15550100100')"),
+            {"id": contact},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position)"
+                " VALUES ('sales', 'spring', '1', :id, 0)"
+            ),
+            {"id": contact},
+        )
+    migrate(empty_database_url, "0001", down=True)
+    with engine.connect() as connection:
+        names = connection.execute(text("SELECT session_name FROM campaign_contacts")).scalars().all()
+    assert names == [session_name("spring", "1", contact)]
+    migrate(empty_database_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM campaign_contacts")).scalar_one() == 1
+    engine.dispose()

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from callfleet.demo.scene import Books, Budget, Saying, Talk
+from callfleet_core.contacts import session_name
 
 CONNECT_TIMEOUT_S = 5
 MOST_NAMES = 2000
@@ -15,7 +16,7 @@ MOST_TALKS = 2
 MOST_SAYINGS = 24
 
 _NAMES = """
-SELECT c.session_name, k.name FROM campaign_contacts c JOIN contacts k ON k.id = c.contact_id
+SELECT c.campaign, c.run_id, c.contact_id, k.name FROM campaign_contacts c JOIN contacts k ON k.id = c.contact_id
 WHERE c.namespace = %(namespace)s AND k.name IS NOT NULL ORDER BY c.position LIMIT %(limit)s
 """
 _BUDGETS = """
@@ -45,7 +46,8 @@ def read_books(database_url: str, namespace: str) -> Books:
         calls = connection.execute(_CALLS, {**where, "limit": MOST_TALKS}).fetchall()
         live = [call for call in calls if call["on_the_line"]] or calls[:1]
         talks = [_talk(connection, call) for call in live]
-    return Books({row["session_name"]: row["name"] for row in names}, [Budget(**row) for row in budgets], talks)
+    people = {session_name(row["campaign"], row["run_id"], row["contact_id"]): row["name"] for row in names}
+    return Books(people, [Budget(**row) for row in budgets], talks)
 
 
 def _talk(connection: psycopg.Connection[dict[str, Any]], call: dict[str, Any]) -> Talk:

@@ -58,11 +58,21 @@ class KeyRef(ApiModel):
     )
 
 
+class ListRef(ApiModel):
+    """A contact list of the campaign's namespace in the database."""
+
+    name: ObjectName
+
+
 class Contacts(ApiModel):
     """Where the contacts come from: exactly one source."""
 
     config_map_ref: KeyRef | None = Field(default=None, description="A CSV file in a ConfigMap.")
     secret_ref: KeyRef | None = Field(default=None, description="A CSV file in a Secret: the better place for people.")
+    list_ref: ListRef | None = Field(
+        default=None,
+        description="A list made by `callfleet contacts import`, up to a million contacts; a newer import is followed.",
+    )
     inline: list[InlineContact] | None = Field(
         default=None,
         min_length=1,
@@ -310,9 +320,9 @@ SPEC_RULES: dict[str, Any] = rules(
         "contacts cannot be changed within a run: give a new runID to call another list",
     ),
     rule(
-        "[has(self.contacts.inline), has(self.contacts.configMapRef), has(self.contacts.secretRef)]"
-        ".filter(given, given).size() == 1",
-        "contacts must have exactly one source: inline, configMapRef or secretRef",
+        "[has(self.contacts.inline), has(self.contacts.configMapRef), has(self.contacts.secretRef),"
+        " has(self.contacts.listRef)].filter(given, given).size() == 1",
+        "contacts must have exactly one source: inline, configMapRef, secretRef or listRef",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

@@ -43,6 +43,7 @@ class Installation(Base):
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default="1")
     epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
     stopped: Mapped[bool] = mapped_column(server_default="false")
+    hash_key_check: Mapped[str | None]
 
 
 class CarrierAccount(Base):
@@ -84,7 +85,10 @@ class Consent(Base):
     """A person's consent to be called; valid while given and not revoked."""
 
     __tablename__ = "consents"
-    __table_args__ = (Index("consents_once", "contact_id", "kind", "source", "given_at", "origin", unique=True),)
+    __table_args__ = (
+        Index("consents_once", "contact_id", "kind", "source", "given_at", "origin", unique=True),
+        Index("consents_origin", "origin", postgresql_where=text("revoked_at IS NULL")),
+    )
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
     kind: Mapped[str]
@@ -111,15 +115,54 @@ class CampaignContact(Base):
     """Who belongs to a campaign's run, and what became of them."""
 
     __tablename__ = "campaign_contacts"
+    __table_args__ = (
+        Index(
+            "campaign_contacts_due", "namespace", "campaign", "run_id", "position",
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )  # fmt: skip
     namespace: Mapped[str] = mapped_column(primary_key=True)
     campaign: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(primary_key=True)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"), primary_key=True)
     position: Mapped[int]
-    session_name: Mapped[str]
     state: Mapped[str | None]
     disposition: Mapped[str | None]
     finished_at: Mapped[datetime | None]
+
+
+class ContactList(Base):
+    """A list that campaigns name; imported again, it is a new row."""
+
+    __tablename__ = "contact_lists"
+    __table_args__ = (Index("contact_lists_name", "namespace", "name", unique=True),)
+    version: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    namespace: Mapped[str]
+    name: Mapped[str]
+    contacts: Mapped[int]
+    imported_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+
+
+class ContactListEntry(Base):
+    """A contact on a list."""
+
+    __tablename__ = "contact_list_entries"
+    __table_args__ = (Index("contact_list_entries_contact", "version", "contact_id", unique=True),)
+    version: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("contact_lists.version", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+
+
+class CampaignRunList(Base):
+    """The version of its list that a run has wholly taken over."""
+
+    __tablename__ = "campaign_run_lists"
+    namespace: Mapped[str] = mapped_column(primary_key=True)
+    campaign: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)
 
 
 class Account(Base):
@@ -159,6 +202,7 @@ class DialAttempt(Base):
         Index("dial_attempts_one_open_per_number", "number_hash", unique=True, postgresql_where=_OPEN),
         Index("dial_attempts_unsettled", "state", postgresql_where=_UNSETTLED),
         Index("dial_attempts_session", "namespace", "session_name", "number"),
+        Index("dial_attempts_run", "namespace", "campaign", "run_id", "contact_id"),
         CheckConstraint("number >= 1"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from callfleet_core.api.callsession import Reason, SessionState
-from callfleet_core.contacts import RunContact
 from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
+from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign, Pod, Session, format_time
 from callfleet_operator.plan.session import condition
 
@@ -23,7 +23,7 @@ class CampaignView:
     """What a Campaign's status is made of."""
 
     campaign: Campaign
-    contacts: Sequence[RunContact]
+    contacts: RunCounts
     sessions: Sequence[Session]
     pods: Sequence[Pod]
     busy_pods: frozenset[str]
@@ -38,7 +38,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     spec, meta = view.campaign.spec, view.campaign.meta
     sessions = [item for item in view.sessions if item.spec.run_id == spec.run_id]
     states = Counter(item.state for item in sessions)
-    done = sum(contact.state is not None for contact in view.contacts)
+    total, done = view.contacts.total, view.contacts.done
     waiting = _waiting(sessions)
     ready_pods = [pod for pod in view.pods if pod.ready and not pod.meta.deleted]
     free = sum(pod.meta.uid not in view.busy_pods for pod in ready_pods) * spec.worker.slots_per_worker
@@ -46,13 +46,11 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": view.contacts_problem
-        or view.carrier_problem
-        or _summary(waiting, done, len(view.contacts), spec.currency),
-        "progress": f"{done}/{len(view.contacts)}",
+        "summary": view.contacts_problem or view.carrier_problem or _summary(waiting, done, total, spec.currency),
+        "progress": f"{done}/{total}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
-        "contacts": {"total": len(view.contacts), "done": done},
+        "contacts": {"total": total, "done": done},
         "sessions": {
             "pending": states[SessionState.PENDING],
             "admitted": states[SessionState.ADMITTED],
@@ -65,7 +63,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
             "spent": format_micros(balance.spent_micros if balance else 0),
         },
         "workers": {"ready": len(ready_pods), "slotsFree": free},
-        "conditions": _conditions(view, waiting, done, bool(ready_pods), now),
+        "conditions": _conditions(view, waiting, bool(ready_pods), now),
     }
     if _same(wanted, view.campaign.status):
         return None
@@ -103,10 +101,10 @@ def _summary(waiting: Sequence[dict[str, Any]], done: int, total: int, currency:
 
 
 def _conditions(
-    view: CampaignView, waiting: Sequence[dict[str, Any]], done: int, workers_ready: bool, now: datetime
+    view: CampaignView, waiting: Sequence[dict[str, Any]], workers_ready: bool, now: datetime
 ) -> list[dict[str, Any]]:
     existing = view.campaign.status.get("conditions") or []
-    total = len(view.contacts)
+    total, done = view.contacts.total, view.contacts.done
     reasons = {entry["reason"] for entry in waiting}
     unloaded = view.contacts_problem
     stalled, mismatch = view.stalled or ("Served", "")
@@ -125,7 +123,13 @@ def _conditions(
         holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),
-        holds("Finished", total > 0 and done == total, "AllDone", "Calling", f"{done} of {total} done"),
+        holds(
+            "Finished",
+            unloaded is None and total > 0 and done == total,
+            "AllDone",
+            "Calling",
+            f"{done} of {total} done",
+        ),
     ]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
-from callfleet_core.contacts import RunContact
 from callfleet_core.ledger import Attempt
 from callfleet_core.money import format_micros
+from callfleet_core.runs import RunContact
 from callfleet_operator.objects import format_time
 
 # How a carrier's final word reads as a disposition.

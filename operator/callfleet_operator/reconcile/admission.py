@@ -17,6 +17,7 @@ from callfleet_core.errors import NoPriceError
 from callfleet_core.ledger import OPEN_STATES, Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.pricing import CallBounds, total_micros
+from callfleet_core.runs import Run
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError
@@ -308,8 +309,8 @@ async def _end_closed(context: Context, session: Session) -> None:
     if session.meta.name in latest and is_this_call(session, latest[session.meta.name]):
         context.queue.add(key)  # its status follows from its last attempt
         return
-    run = await context.contacts.run(session.meta.namespace, session.spec.campaign, session.spec.run_id)
-    known = next((item for item in run if str(item.contact_id) == session.spec.contact_id), None)
+    run = Run(session.meta.namespace, session.spec.campaign, session.spec.run_id)
+    known = await context.runs.find(run, UUID(session.spec.contact_id))
     status = closed_status(session.status, known, context.now(), session.meta.generation)
     try:
         context.store.apply("CallSession", await context.kube.write_status("CallSession", session.meta, status))

@@ -1,33 +1,28 @@
-"""A Campaign: its contacts into PostgreSQL, its due contacts into CallSessions, its progress into its status."""
+"""A Campaign: its limits into the ledger, its due contacts into CallSessions, its progress into its status."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from uuid import UUID
 
 import structlog
 
 from callfleet_core.api.callsession import SessionState
-from callfleet_core.api.campaign import InlineContact
-from callfleet_core.contactlist import ContactListError, parse_contacts
-from callfleet_core.contacts import ConsentIn, ContactIn, RunContact
-from callfleet_core.errors import PhoneError
+from callfleet_core.contactlist import ContactListError
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
-from callfleet_core.phone import normalise
+from callfleet_core.runs import Run
 from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
-from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key
+from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Session
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.limits import limits_now
-from callfleet_operator.reconcile import budget
+from callfleet_operator.reconcile import budget, contacts
 from callfleet_operator.reconcile.session import end_attempt
 
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
 DRAIN_EVERY_S = 2.0
-# A list that is missing or wrong is looked at again: ConfigMaps and Secrets are not watched.
-CONTACTS_EVERY_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -54,19 +49,18 @@ async def reconcile(context: Context, key: Key) -> None:
     except TimeZoneError as error:
         limit = str(error)
     try:
-        await _load_contacts(context, campaign)
+        await contacts.load(context, campaign)
         problem = None
     except ContactListError as error:
         problem = str(error)
-        context.queue.add_after(key, CONTACTS_EVERY_S)
-    contacts = await context.contacts.run(key.namespace, key.name, campaign.spec.run_id)
+        context.queue.add_after(key, contacts.EVERY_S)
     if limit in {LimitResult.APPLIED, LimitResult.STALE}:
-        await _drop_unlisted(context, campaign, contacts)
-        await _create_due(context, campaign, contacts)
+        await _drop_unlisted(context, campaign)
+        await _create_due(context, campaign)
     if campaign.status.get("observedGeneration") != campaign.meta.generation:
         for session in context.store.sessions(key.namespace, key.name):
             context.queue.add(Key("CallSession", key.namespace, session.meta.name))
-    await _write_status(context, campaign, contacts, limit, problem)
+    await _write_status(context, campaign, limit, problem)
     context.queue.add(Key("Admission"))
 
 
@@ -113,62 +107,52 @@ async def _set_limits(context: Context, campaign: Campaign) -> LimitResult:
     )
 
 
-async def _load_contacts(context: Context, campaign: Campaign) -> None:
-    """Stores the contacts once a generation, whole or not at all. Raises ContactListError."""
-    if context.loaded_contacts.get(campaign.meta.uid) == campaign.meta.generation:
-        return
-    contacts = await _contacts(context, campaign)
-    await context.contacts.load(campaign.meta.namespace, campaign.meta.name, campaign.spec.run_id, contacts)
-    context.loaded_contacts[campaign.meta.uid] = campaign.meta.generation
-
-
-async def _contacts(context: Context, campaign: Campaign) -> list[ContactIn]:
-    source, namespace = campaign.spec.contacts, campaign.meta.namespace
-    if source.inline is not None:
-        return _inline(source.inline)
-    ref, kind = (source.secret_ref, "Secret") if source.secret_ref else (source.config_map_ref, "ConfigMap")
-    if ref is None:
-        raise ContactListError("the campaign names no source of contacts")  # the API server refuses such a one
-    text = await context.kube.read_key(kind, namespace, ref.name, ref.key)
-    if text is None:
-        raise ContactListError(f"{kind} {ref.name} with the key {ref.key} is not there: create it in this namespace")
-    return parse_contacts(text)
-
-
-def _inline(items: Sequence[InlineContact]) -> list[ContactIn]:
-    """The inline contacts, each number once. Raises ContactListError naming the entries that cannot be dialled."""
-    contacts: dict[str, ContactIn] = {}
-    for position, item in enumerate(items, start=1):
-        try:
-            number = normalise(item.phone)
-        except PhoneError as error:
-            raise ContactListError(f"contact {position}: {error}") from error
-        if number in contacts:
-            raise ContactListError(f"contact {position} has the same number as an earlier one: keep one of them")
-        given = item.consent
-        consent = ConsentIn(given.kind, given.source, given.time) if given else None
-        contacts[number] = ContactIn(number, item.name, consent)
-    return list(contacts.values())
-
-
-async def _create_due(context: Context, campaign: Campaign, contacts: Sequence[RunContact]) -> None:
+async def _create_due(context: Context, campaign: Campaign) -> None:
     """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
-    existing = {item.meta.name: item for item in context.store.sessions(campaign.meta.namespace, campaign.meta.name)}
-    room = campaign.spec.look_ahead - sum(not item.is_terminal for item in existing.values())
+    existing = context.store.sessions(campaign.meta.namespace, campaign.meta.name)
+    unfinished = [item for item in existing if not item.is_terminal]
+    room = campaign.spec.look_ahead - len(unfinished)
+    if room <= 0:
+        return
+    run = contacts.run_of(campaign)
+    ours = [UUID(item.spec.contact_id) for item in unfinished if item.spec.run_id == run.run_id]
+    finished = {item.meta.name: item for item in existing if item.is_terminal}
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None
-    due = [item for item in contacts if item.state is None and item.session_name not in existing]
-    for contact in due[: max(0, room)]:
-        await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+    for contact in await context.runs.due(run, room, without=ours):
+        if contact.session_name not in finished:
+            await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+        elif not finished[
+            contact.session_name
+        ].meta.deleted:  # one that is on its way out is made again when it is gone
+            await _finish_again(context, run, finished[contact.session_name])
 
 
-async def _drop_unlisted(context: Context, campaign: Campaign, contacts: Sequence[RunContact]) -> None:
-    """Pending sessions of an earlier run, or of people who left the list, would call whom nobody means to call."""
-    listed = {item.session_name for item in contacts}
-    for session in context.store.sessions(campaign.meta.namespace, campaign.meta.name):
-        ours = session.spec.campaign_uid is not None
-        if ours and session.state is SessionState.PENDING and session.meta.name not in listed:
+async def _finish_again(context: Context, run: Run, session: Session) -> None:
+    """The session is over, though the run does not know it: its contact left the run in the middle, and came back."""
+    disposition = (session.status.get("result") or {}).get("disposition")
+    contact = UUID(session.spec.contact_id)
+    await context.runs.finish(run, contact, state=session.state.value, disposition=disposition)
+
+
+async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
+    """Waiting sessions of an earlier run, or of people who left the list, would call whom nobody means to call."""
+    waiting = [
+        item
+        for item in context.store.sessions(campaign.meta.namespace, campaign.meta.name)
+        if item.spec.campaign_uid is not None and item.state in {SessionState.PENDING, SessionState.ADMITTED}
+    ]
+    run = contacts.run_of(campaign)
+    left = await context.runs.unlisted(run, [UUID(item.spec.contact_id) for item in waiting])
+    for session in waiting:
+        if UUID(session.spec.contact_id) not in left and session.spec.run_id == run.run_id:
+            continue
+        if session.state is SessionState.PENDING:
             await context.kube.delete_session(session.meta)
+        elif attempt := (session.status.get("attempt") or {}).get("id"):
+            # What is dialled already goes on; what is not becomes Pending again, and is dropped then.
+            await context.ledger.revoke(UUID(attempt), "Unlisted")
+            context.queue.add(Key("CallSession", session.meta.namespace, session.meta.name))
 
 
 def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
@@ -178,16 +162,14 @@ def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
     return None if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
 
 
-async def _write_status(
-    context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult | str, problem: str | None
-) -> None:
+async def _write_status(context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
     pool = manifests.pool_name(campaign.spec, context.pool_defaults)
     carrier = context.carriers.of(campaign)
     live = {item.granted_pod_uid for item in await context.ledger.unsettled_attempts() if item.state != "ended"}
     view = CampaignView(
         campaign=campaign,
-        contacts=contacts,
+        contacts=await context.runs.counts(contacts.run_of(campaign)),
         sessions=context.store.sessions(namespace, name),
         pods=context.store.pods(namespace, pool),
         busy_pods=frozenset(live),

@@ -10,6 +10,7 @@ from callfleet_core.api.callsession import TERMINAL_STATES, SessionState
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.ledger import OPEN_STATES, Attempt
 from callfleet_core.money import parse_micros
+from callfleet_core.runs import Run
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import record_finished
 from callfleet_operator.objects import SETTLE_FINALIZER, Campaign, Key, Session, parse_time
@@ -78,11 +79,9 @@ async def _write(context: Context, session: Session, status: Status) -> None:
     namespace, campaign = session.meta.namespace, session.spec.campaign
     if state in TERMINAL_STATES:
         # PostgreSQL first: whatever happens to the object, this contact is done in this run.
-        await context.contacts.finish(
-            namespace=namespace,
-            campaign=campaign,
-            run_id=session.spec.run_id,
-            contact=UUID(session.spec.contact_id),
+        await context.runs.finish(
+            Run(namespace, campaign, session.spec.run_id),
+            UUID(session.spec.contact_id),
             state=state.value,
             disposition=status["result"]["disposition"],
         )

@@ -11,8 +11,8 @@ import pytest
 
 from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
-from callfleet_core.contacts import RunContact
 from callfleet_core.ledger import Attempt
+from callfleet_core.runs import RunContact
 from callfleet_operator.plan.session import admitted_status, closed_status, pending_status, plan_session, retry_time
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -1,0 +1,188 @@
+"""`callfleet contacts`: contact lists in the database, for campaigns that name them (`contacts: {listRef: …}`)."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy.exc import OperationalError
+
+from callfleet_core.api.common import ObjectName
+from callfleet_core.contactlist import ContactListError, Row, read_contacts
+from callfleet_core.db.engine import create_engine
+from callfleet_core.db.migrate import current_revision, head_revision
+from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
+from callfleet_core.lists import MAX_PROBLEMS, ContactLists, Imported, ImportRefusedError
+
+contacts_app = typer.Typer(help="Contact lists in the database, which campaigns name.", no_args_is_help=True)
+
+HASH_KEY: Final = "CALLFLEET_HASH_KEY"
+SHORTEST_KEY: Final = 32
+_SECRET: Final = "kubectl get secret callfleet-operator -n callfleet -o jsonpath='{{.data.{0}}}' | base64 -d"  # noqa: S105  # how to read it
+# Where nobody watches, a line for so many rows.
+LINE_EVERY: Final = 100_000
+
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The campaigns' namespace.")]
+ListName = Annotated[str, typer.Option("--list", "-l", help="The list's name, as campaigns write it.")]
+DatabaseUrl = Annotated[
+    str, typer.Option(envvar="DATABASE_URL", show_default=False, help="CallFleet's PostgreSQL, as its schema's owner.")
+]
+Answer = TypeVar("Answer")
+
+
+@contacts_app.command("import")
+def import_list(
+    file: Annotated[Path, typer.Argument(help="CSV; the first line names the columns.", exists=True, dir_okay=False)],
+    namespace: Namespace,
+    name: ListName,
+    database_url: DatabaseUrl = "",
+    dry_run: Annotated[bool, typer.Option(help="Check everything and say what would change; change nothing.")] = False,
+) -> None:
+    """Import a CSV file as a contact list, whole or not at all; campaigns that name it follow within seconds.
+
+    Columns: phone, and if known name, consent_kind, consent_source, consent_time.
+    """
+    _assert_name(namespace, "--namespace")
+    _assert_name(name, "--list")
+    key = _hash_key()
+
+    def work(lists: ContactLists) -> Coroutine[Any, Any, Imported]:
+        return lists.import_rows(namespace, name, rows, key, dry_run=dry_run, on_progress=on_progress)
+
+    try:
+        with _progress(file) as (rows, on_progress):
+            imported = _run(database_url, work)
+    except ImportRefusedError as error:
+        _tell_problems(error)
+        raise
+    typer.echo(_sentence(namespace, name, imported))
+
+
+@contacts_app.command("lists")
+def show_lists(
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace.")] = None,
+    database_url: DatabaseUrl = "",
+) -> None:
+    """Show the lists, how many contacts they have, and which campaigns call from them."""
+    table = Table("NAMESPACE", "LIST", "CONTACTS", "VERSION", "IMPORTED", "CAMPAIGNS", box=None, header_style="")
+    for item in _run(database_url, lambda lists: lists.lists(namespace)):
+        imported = item.imported_at.strftime("%Y-%m-%d %H:%M UTC")
+        counts = (f"{item.contacts:,}", str(item.version))
+        table.add_row(item.namespace, item.name, *counts, imported, ", ".join(item.campaigns))
+    console = Console(width=None if Console().is_terminal else 160, soft_wrap=True)
+    console.print(table if table.row_count else "no list has been imported")
+
+
+@contacts_app.command("delete")
+def delete_list(
+    namespace: Namespace,
+    name: ListName,
+    database_url: DatabaseUrl = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Delete a list, with what it said of consent; campaigns that name it call nobody of it any more."""
+    if not yes:
+        typer.confirm(f"Delete list {name} of namespace {namespace}, and the consents that it states?", abort=True)
+    contacts = _run(database_url, lambda lists: lists.delete(namespace, name))
+    typer.echo(f"list {name} in {namespace} is deleted: it had {contacts:,} contacts")
+
+
+def _run(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
+    """Does something with the lists. Raises CallFleetError saying what is missing, KeyboardInterrupt as Exit 130."""
+    if not database_url:
+        raise CallFleetError(
+            f"DATABASE_URL is missing: give --database-url, or take it from the installation: {_how('DATABASE_URL')}"
+        )
+    try:
+        _assert_schema(database_url)
+        return asyncio.run(_with_lists(database_url, work))
+    except OperationalError as error:
+        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+    except KeyboardInterrupt as interrupt:
+        typer.echo("stopped; `callfleet contacts lists` says what is there", err=True)
+        raise typer.Exit(130) from interrupt
+
+
+async def _with_lists(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
+    engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
+    try:
+        return await work(ContactLists(engine))
+    finally:
+        await engine.dispose()
+
+
+def _how(key: str) -> str:
+    return _SECRET.format(key)
+
+
+def _hash_key() -> bytes:
+    key = os.environ.get(HASH_KEY, "")
+    if len(key) < SHORTEST_KEY:
+        raise HashKeyError(
+            f"{HASH_KEY} is missing: contacts are keyed by it, so it must be the installation's:"
+            f" export {HASH_KEY}=$({_how(HASH_KEY)})"
+        )
+    return key.encode()
+
+
+def _assert_schema(database_url: str) -> None:
+    found, needed = current_revision(database_url), head_revision()
+    if found != needed:
+        raise SchemaError(f"the database is at revision {found}, this command needs {needed}: use the same version")
+
+
+def _assert_name(value: str, option: str) -> None:
+    try:
+        TypeAdapter(ObjectName).validate_python(value)
+    except ValidationError as error:
+        raise ContactListError(f"{option} must be small letters, digits and dashes, at most 63") from error
+
+
+def _sentence(namespace: str, name: str, imported: Imported) -> str:
+    change = f"{imported.joined:,} new, {imported.left:,} gone"
+    if imported.without_consent:
+        change += f", {imported.without_consent:,} without consent, who will not be called"
+    contacts = f"{imported.contacts:,} contacts ({change})"
+    if imported.version is None:
+        return f"nothing was changed: list {name} in {namespace} would have {contacts}"
+    return f"list {name} in {namespace}: {contacts}, version {imported.version}"
+
+
+def _tell_problems(error: ImportRefusedError) -> None:
+    for problem in error.problems:
+        typer.echo(f"row {problem.row}: {problem.text}", err=True)
+    if error.total > len(error.problems):
+        typer.echo(f"… and {error.total - MAX_PROBLEMS:,} rows more", err=True)
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[tuple[Iterator[Row], Callable[[int], None]]]:
+    """The file's rows, and what is to be told of how many were read; a bar on a terminal, else a line now and then."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.fields[rows]:>9,} rows"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with file.open("rb") as raw, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("import", total=file.stat().st_size, rows=0)
+
+        def told(rows: int) -> None:
+            bar.update(task, completed=raw.tell(), rows=rows)
+            if not console.is_terminal and rows % LINE_EVERY == 0:
+                console.print(f"{rows:,} rows read", highlight=False)
+
+        yield _rows(io.TextIOWrapper(raw, encoding="utf-8", newline="")), told
+
+
+def _rows(lines: io.TextIOWrapper) -> Iterator[Row]:
+    try:
+        yield from read_contacts(lines)
+    except UnicodeDecodeError as error:
+        raise ContactListError("the file is not UTF-8: save it as UTF-8 and import it again") from error

@@ -1,0 +1,79 @@
+"""Where a Campaign's contacts come from: what it states is stored, the list that it names is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from callfleet_core.api.campaign import InlineContact
+from callfleet_core.contactlist import ContactListError, parse_contacts
+from callfleet_core.contacts import ConsentIn, ContactIn
+from callfleet_core.errors import PhoneError
+from callfleet_core.phone import normalise
+from callfleet_core.runs import ListUse, Run
+from callfleet_operator.context import Context
+from callfleet_operator.objects import Campaign, Key
+
+# What is missing or wrong is looked at again: ConfigMaps and Secrets are not watched.
+EVERY_S = 5.0
+# Lists that campaigns name are asked for their versions this often.
+LISTS_EVERY_S = 2.0
+
+
+async def load(context: Context, campaign: Campaign) -> None:
+    """Stores what the campaign states once a generation, whole or not at all; follows the list that it names.
+
+    Raises ContactListError.
+    """
+    run = run_of(campaign)
+    if campaign.spec.contacts.list_ref is not None:
+        await context.runs.take_list(run, campaign.spec.contacts.list_ref.name)
+        return
+    if context.loaded_contacts.get(campaign.meta.uid) == campaign.meta.generation:
+        return
+    await context.runs.load(run, await _contacts(context, campaign))
+    context.loaded_contacts[campaign.meta.uid] = campaign.meta.generation
+
+
+def run_of(campaign: Campaign) -> Run:
+    """The campaign's current run."""
+    return Run(campaign.meta.namespace, campaign.meta.name, campaign.spec.run_id)
+
+
+async def follow_lists(context: Context) -> None:
+    """Looks at campaigns whose list was imported again, or deleted: one query, however many they are."""
+    uses = [
+        ListUse(run_of(item), item.spec.contacts.list_ref.name)
+        for item in context.store.campaigns()
+        if item.spec.contacts.list_ref is not None and not item.meta.deleted
+    ]
+    for run in await context.runs.outdated(uses):
+        context.queue.add(Key("Campaign", run.namespace, run.campaign))
+
+
+async def _contacts(context: Context, campaign: Campaign) -> list[ContactIn]:
+    source, namespace = campaign.spec.contacts, campaign.meta.namespace
+    if source.inline is not None:
+        return _inline(source.inline)
+    ref, kind = (source.secret_ref, "Secret") if source.secret_ref else (source.config_map_ref, "ConfigMap")
+    if ref is None:
+        raise ContactListError("the campaign names no source of contacts")  # the API server refuses such a one
+    text = await context.kube.read_key(kind, namespace, ref.name, ref.key)
+    if text is None:
+        raise ContactListError(f"{kind} {ref.name} with the key {ref.key} is not there: create it in this namespace")
+    return parse_contacts(text)
+
+
+def _inline(items: Sequence[InlineContact]) -> list[ContactIn]:
+    """The inline contacts, each number once. Raises ContactListError naming the entries that cannot be dialled."""
+    contacts: dict[str, ContactIn] = {}
+    for position, item in enumerate(items, start=1):
+        try:
+            number = normalise(item.phone)
+        except PhoneError as error:
+            raise ContactListError(f"contact {position}: {error}") from error
+        if number in contacts:
+            raise ContactListError(f"contact {position} has the same number as an earlier one: keep one of them")
+        given = item.consent
+        consent = ConsentIn(given.kind, given.source, given.time) if given else None
+        contacts[number] = ContactIn(number, item.name, consent)
+    return list(contacts.values())

@@ -1,0 +1,154 @@
+"""The operator's reconcilers over a real PostgreSQL and a real API server, called one by one; no carrier is asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes_asyncio import config
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.apiserver import ApiServer
+from tests.integration.books import ACCOUNT_SID, KEY
+
+from callfleet_core.carriers import CarrierRegister, installation_account
+from callfleet_core.contacts import ContactBook
+from callfleet_core.dialing import DialStore
+from callfleet_core.ledger import Ledger
+from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.runs import CampaignRuns
+from callfleet_operator.carriers import Carriers
+from callfleet_operator.context import Context
+from callfleet_operator.kube import Kube
+from callfleet_operator.objects import Key
+from callfleet_operator.queue import KeyedQueue
+from callfleet_operator.reconcile import campaign, session
+from callfleet_operator.settings import OperatorSettings
+from callfleet_operator.store import KINDS, Store
+
+GROUP = "/apis/callfleet.dev/v1alpha1/namespaces"
+
+
+@dataclass
+class Queries:
+    """What was asked of PostgreSQL."""
+
+    statements: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def clear(self) -> None:
+        self.statements = 0
+        self.rows.clear()
+
+
+@dataclass
+class Operator:
+    """An operator's parts, and what its queries fetched."""
+
+    context: Context
+    server: ApiServer
+    queries: Queries
+
+    def apply(self, body: dict[str, Any]) -> None:
+        """Creates a Campaign or a Budget."""
+        path = f"{GROUP}/{body['metadata']['namespace']}/{body['kind'].lower()}s"
+        self.server.request("POST", path, body)
+
+    async def see(self) -> None:
+        """Lists everything, as an audit does."""
+        for kind in KINDS:
+            bodies, version = await self.context.kube.list_objects(kind)
+            self.context.store.replace(kind, bodies, version)
+
+    async def reconcile(self, namespace: str, name: str) -> dict[str, Any]:
+        """Looks once at a Campaign as it is now; answers it as it is then."""
+        await self.see()
+        await campaign.reconcile(self.context, Key("Campaign", namespace, name))
+        await self.see()
+        body: dict[str, Any] = self.server.request("GET", f"{GROUP}/{namespace}/campaigns/{name}")
+        return body
+
+    async def tend_sessions(self, namespace: str) -> None:
+        """Looks at every session until none is being deleted."""
+        for _ in range(5):
+            await self.see()
+            for item in self.context.store.sessions(namespace):
+                await session.reconcile(self.context, Key("CallSession", namespace, item.meta.name))
+        await self.see()
+
+
+def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
+    """A Campaign that asks one question."""
+    agent = {
+        "persona": "You are Robin.",
+        "llm": {"model": "smollm2"},
+        "opening": "Hello.",
+        "closing": "Goodbye.",
+        "questions": [{"name": "interested", "type": "YesNo", "ask": ["Are you interested?"]}],
+    }
+    return {
+        "apiVersion": "callfleet.dev/v1alpha1",
+        "kind": "Campaign",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"call": {"from": ["+15550100199"]}, "agent": agent, **spec},
+    }
+
+
+@asynccontextmanager
+async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
+    """An operator that leads; nothing runs by itself."""
+    settings = _settings(engine)
+    ledger = Ledger(engine)
+    await ledger.take_epoch()
+    kube = Kube(await config.new_client_from_config(config_file=str(server.kubeconfig)))
+    own = installation_account(settings, simulated=True)
+    carriers = Carriers(kube, CarrierRegister(engine, lambda: ledger.epoch), own, ("default", "callfleet-carriers"))
+    await carriers.start()
+    context = Context(
+        settings=settings,
+        store=Store(),
+        queue=KeyedQueue(_nothing, 1),
+        kube=kube,
+        engine=engine,
+        ledger=ledger,
+        contacts=ContactBook(engine, KEY, lambda: ledger.epoch),
+        runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),
+        dialing=DialStore(engine),
+        carriers=carriers,
+        costs=CostCalculator(load_prices()),
+    )
+    queries = Queries()
+
+    def counted(_connection: Any, cursor: DBAPICursor, *_: Any) -> None:
+        queries.statements += 1
+        if cursor.description is not None:
+            queries.rows.append(cursor.rowcount)
+
+    event.listen(engine.sync_engine, "after_cursor_execute", counted)
+    try:
+        yield Operator(context, server, queries)
+    finally:
+        event.remove(engine.sync_engine, "after_cursor_execute", counted)
+        await context.carriers.close()
+        await context.kube.close()
+
+
+async def _nothing(key: Key) -> None:
+    """Keys that reconcilers ask for are looked at by the test itself."""
+
+
+def _settings(engine: AsyncEngine) -> OperatorSettings:
+    values: dict[str, Any] = {
+        "database_url": engine.url.render_as_string(hide_password=False),
+        "twilio_account_sid": ACCOUNT_SID,
+        "twilio_auth_token": "not used",
+        "callfleet_public_url": "http://127.0.0.1:8",
+        "callfleet_carrier_api_base_url": "http://127.0.0.1:9",
+        "callfleet_hash_key": KEY.decode(),
+        "callfleet_namespace": "callfleet",
+        "callfleet_worker_image": "worker",
+    }
+    return OperatorSettings(**values)

@@ -1,0 +1,65 @@
+"""A Campaign's status, from what its run and its list say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from callfleet_core.runs import RunCounts
+from callfleet_operator.objects import Campaign
+from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+
+NOW = datetime(2026, 11, 22, 14, tzinfo=UTC)
+BODY: dict[str, Any] = {
+    "metadata": {
+        "name": "spring", "namespace": "sales", "uid": "u", "generation": 1, "resourceVersion": "1",
+        "creationTimestamp": "2026-11-22T09:00:00Z",
+    },
+    "spec": {
+        "contacts": {"listRef": {"name": "spring-2026"}},
+        "call": {"from": ["+15550100199"]},
+        "agent": {
+            "persona": "Robin", "llm": {"model": "m"}, "opening": "Hello.", "closing": "Goodbye.",
+            "questions": [{"name": "interested", "type": "YesNo", "ask": ["Are you?"]}],
+        },
+    },
+}  # fmt: skip
+
+
+def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
+    view = CampaignView(
+        campaign=Campaign.of(BODY),
+        contacts=counts,
+        sessions=[],
+        pods=[],
+        busy_pods=frozenset(),
+        balance=None,
+        stalled=None,
+        contacts_problem=problem,
+        carrier_problem=None,
+    )
+    planned = plan_campaign_status(view, NOW)
+    assert planned is not None
+    return planned
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem", "finished", "loaded"),
+    [
+        (RunCounts(3, 3), None, "True", "3 contacts"),
+        (RunCounts(3, 2), None, "False", "3 contacts"),
+        (RunCounts(0, 0), None, "False", "0 contacts"),
+        # The list was deleted after its first people were called: there may be more to call when it comes back.
+        (RunCounts(3, 3), "list spring-2026 is not there", "False", "list spring-2026 is not there"),
+    ],
+)
+def test_a_campaign_is_finished_when_everybody_of_a_list_that_is_there_is_done(
+    counts: RunCounts, problem: str | None, finished: str, loaded: str
+) -> None:
+    planned = status(counts, problem)
+    conditions = {item["type"]: item for item in planned["conditions"]}
+    assert conditions["Finished"]["status"] == finished
+    assert conditions["ContactsLoaded"]["message"] == loaded
+    assert planned["progress"] == f"{counts.done}/{counts.total}"

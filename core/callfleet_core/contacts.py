@@ -202,31 +202,6 @@ class ContactBook:
             return set(rows.scalars())
 
 
-async def register_carrier(
-    engine: AsyncEngine,
-    *,
-    account_sid: str,
-    api_base_url: str,
-    public_url: str,
-    simulated: bool,
-    calls_per_second: float,
-) -> None:
-    """Puts a carrier account in force; its pace and addresses are the environment's, its clock is kept."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            text(
-                "INSERT INTO carrier_accounts (account_sid, api_base_url, public_url, simulated, calls_per_second)"
-                " VALUES (:sid, :api, :public, :simulated, :cps) ON CONFLICT (account_sid) DO UPDATE SET"
-                " api_base_url = EXCLUDED.api_base_url, public_url = EXCLUDED.public_url,"
-                " simulated = EXCLUDED.simulated, calls_per_second = EXCLUDED.calls_per_second"
-            ),
-            {
-                "sid": account_sid, "api": api_base_url, "public": public_url, "simulated": simulated,
-                "cps": calls_per_second,
-            },
-        )  # fmt: skip
-
-
 _MIRROR_CAMPAIGN = """
 INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed)
 VALUES (:namespace, :name, :uid, :generation, :suspended, :closed)

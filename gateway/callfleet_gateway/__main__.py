@@ -21,7 +21,9 @@ from callfleet_core import logs
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_gateway.app import create_app
+from callfleet_gateway.carriers import no_accounts
 from callfleet_gateway.context import Gateway
+from callfleet_gateway.kube import CarriersSecret
 from callfleet_gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
@@ -88,7 +90,9 @@ async def serve(settings: GatewaySettings) -> None:
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
-    app = create_app(settings, DialStore(engine), redis, check_database)
+    accounts = _carriers_secret(settings)
+    read = accounts.read if accounts else no_accounts
+    app = create_app(settings, DialStore(engine), redis, check_database, read)
     server = _Server(uvicorn_config(app, *settings.listen_address))
     stopping = asyncio.create_task(_stopped(server, app.state.gateway))
     try:
@@ -96,8 +100,16 @@ async def serve(settings: GatewaySettings) -> None:
         await server.serve()
     finally:
         stopping.cancel()
+        if accounts:
+            await accounts.close()
         await redis.aclose()
         await engine.dispose()
+
+
+def _carriers_secret(settings: GatewaySettings) -> CarriersSecret | None:
+    if not settings.callfleet_carriers_secret:
+        return None
+    return CarriersSecret(settings.callfleet_namespace, settings.callfleet_carriers_secret)
 
 
 def main() -> int:

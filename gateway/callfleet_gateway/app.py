@@ -11,16 +11,24 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from callfleet_gateway import health, media, webhooks
+from callfleet_gateway.carriers import ReadAccounts, no_accounts
 from callfleet_gateway.context import Attempts, Check, Gateway
 from callfleet_gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: GatewaySettings, store: Attempts, redis: Redis, check_database: Check) -> FastAPI:
-    """The app. `redis` decodes responses; `check_database` raises when PostgreSQL cannot be used."""
+def create_app(
+    settings: GatewaySettings,
+    store: Attempts,
+    redis: Redis,
+    check_database: Check,
+    read_accounts: ReadAccounts = no_accounts,
+) -> FastAPI:
+    """The app. `redis` decodes responses; `check_database` raises when PostgreSQL cannot be used; `read_accounts`
+    gives the carrier accounts that campaigns bring."""
     app = FastAPI(title="CallFleet gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.gateway = Gateway(settings, store, redis, check_database)
+    app.state.gateway = Gateway(settings, store, redis, check_database, read_accounts)
     for room in (webhooks, media, health):
         app.include_router(room.router)
     app.add_exception_handler(IntegrityError, _contradicted)

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from starlette.requests import HTTPConnection
 
 from callfleet_core.dialing import AttemptView, EndEvidence, PlacedResult
+from callfleet_gateway.carriers import CarrierChecks, ReadAccounts, no_accounts
 from callfleet_gateway.metrics import Metrics
 from callfleet_gateway.security import CarrierCheck
 from callfleet_gateway.settings import GatewaySettings
@@ -44,14 +45,16 @@ class Gateway:
     store: Attempts
     redis: Redis
     check_database: Check
+    read_accounts: ReadAccounts = no_accounts
     metrics: Metrics = field(default_factory=Metrics)
     legs: int = 0
     draining: bool = False
-    check: CarrierCheck = field(init=False)
+    carriers: CarrierChecks = field(init=False)
 
     def __post_init__(self) -> None:
         token = self.settings.twilio_auth_token.get_secret_value()
-        self.check = CarrierCheck(token, self.settings.callfleet_public_url)
+        own = CarrierCheck(token, self.settings.callfleet_public_url)
+        self.carriers = CarrierChecks(self.settings.twilio_account_sid, own, self.read_accounts)
 
 
 def gateway_of(connection: HTTPConnection) -> Gateway:

@@ -26,8 +26,7 @@ router = APIRouter()
 async def media(socket: WebSocket, attempt_id: UUID, token: str) -> None:
     """Relays one leg until either side ends it."""
     gateway = gateway_of(socket)
-    signed = gateway.check.stream(socket.url.path, socket.headers.get("x-twilio-signature"))
-    if not (signed and gateway.check.media_token_is(attempt_id, token)):
+    if not await _is_signed(gateway, socket, attempt_id, token):
         gateway.metrics.signature_failures.labels(ROUTE).inc()
         return await _refuse(socket, 403, "signature or token do not fit")
     if gateway.draining or gateway.legs >= gateway.settings.callfleet_gateway_max_legs:
@@ -41,6 +40,14 @@ async def media(socket: WebSocket, attempt_id: UUID, token: str) -> None:
         gateway.legs -= 1
         gateway.metrics.legs.set(gateway.legs)
     return None
+
+
+async def _is_signed(gateway: Gateway, socket: WebSocket, attempt_id: UUID, token: str) -> bool:
+    """True when the account of the attempt signed the handshake and made its token."""
+    signature = socket.headers.get("x-twilio-signature")
+    view = await gateway.store.attempt_view(attempt_id) if signature else None
+    check = await gateway.carriers.of(view.account_sid) if view else None
+    return check is not None and check.media_token_is(attempt_id, token) and check.stream(socket.url.path, signature)
 
 
 async def _join(gateway: Gateway, socket: WebSocket, attempt_id: UUID) -> None:

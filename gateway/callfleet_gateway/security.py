@@ -29,8 +29,12 @@ class CarrierCheck:
         """True for a signed WebSocket handshake; the carrier sometimes signs the URL with a slash at its end."""
         if signature is None:
             return False
-        urls = (self._stream + path, f"{self._stream}{path}/")
+        urls = (self.stream_url(path), self.stream_url(f"{path}/"))
         return any(self._validator.validate(url, {}, signature) for url in urls)
+
+    def stream_url(self, path: str) -> str:
+        """A path as the carrier's WebSocket reaches it: ws for http, wss for https."""
+        return self._stream + path
 
     def media_token(self, attempt_id: UUID) -> str:
         """The token that the media URL of this attempt carries: <Stream> URLs may have no query string."""

@@ -8,13 +8,17 @@ from callfleet_core.settings import DatabaseSettings, LogSettings, RedisSettings
 
 
 class GatewaySettings(DatabaseSettings, RedisSettings, LogSettings):
-    """One gateway of one carrier account."""
+    """One gateway: of the installation's carrier account, and of those that campaigns bring."""
 
     twilio_account_sid: str = Field(pattern=r"^AC[0-9a-fA-F]{32}$")
     twilio_auth_token: SecretStr = Field(description="Signs and checks everything between carrier and gateway.")
     callfleet_public_url: str = Field(
         pattern=r"^https?://[^\s?#]+$",
         description="Where the carrier reaches this gateway. Signatures are computed over it, never over Host.",
+    )
+    callfleet_namespace: str = Field(default="", description="The release's namespace, for the Secret below.")
+    callfleet_carriers_secret: str = Field(
+        default="", description="The Secret with the auth tokens of campaigns' own accounts; empty: there are none."
     )
     callfleet_gateway_listen: str = Field(default="0.0.0.0:8080", pattern=r"^\S+:\d{1,5}$")
     callfleet_gateway_max_legs: int = Field(default=200, ge=1, le=10_000, description="Media legs at once.")
@@ -26,11 +30,6 @@ class GatewaySettings(DatabaseSettings, RedisSettings, LogSettings):
     @classmethod
     def _without_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
-
-    @property
-    def stream_base_url(self) -> str:
-        """The public URL for WebSockets: ws for http, wss for https."""
-        return "ws" + self.callfleet_public_url.removeprefix("http")
 
     @property
     def listen_address(self) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import structlog
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-from callfleet_core.dialing import EndEvidence, EndStatus, PlacedResult
+from callfleet_core.dialing import AttemptView, EndEvidence, EndStatus, PlacedResult
 from callfleet_gateway.context import Gateway, gateway_of
 
 log = structlog.get_logger(__name__)
@@ -48,14 +48,37 @@ async def signed_form(request: Request) -> Form:
         form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as error:
         raise HTTPException(400, "the body is not a form that this gateway reads") from error
-    if not gateway.check.webhook(request.url.path, form, request.headers.get("x-twilio-signature")):
+    if not await _is_signed(gateway, request, form):
         gateway.metrics.signature_failures.labels(request.scope["route"].path).inc()
-        raise HTTPException(403, "the X-Twilio-Signature does not fit: check TWILIO_AUTH_TOKEN and the public URL")
-    if form.get("AccountSid") != gateway.settings.twilio_account_sid:
-        raise HTTPException(403, "this gateway serves another account")
+        raise HTTPException(403, "the X-Twilio-Signature does not fit: check the account's authToken and publicURL")
     if len(form.get("CallSid", "")) != CALL_SID_LENGTH:
         raise HTTPException(400, "CallSid is missing or is not a call's SID")
     return form
+
+
+async def _is_signed(gateway: Gateway, request: Request, form: Form) -> bool:
+    """True when the account that the form names signed it; a token may have been changed since it was read."""
+    path, signature = request.url.path, request.headers.get("x-twilio-signature")
+    sid = form.get("AccountSid", "")
+    check = await gateway.carriers.of(sid)
+    if check is None or signature is None:
+        return False
+    if check.webhook(path, form, signature):
+        return True
+    if not await gateway.carriers.refresh():
+        return False
+    check = await gateway.carriers.of(sid)
+    return check is not None and check.webhook(path, form, signature)
+
+
+async def _view(gateway: Gateway, attempt_id: UUID, form: Form) -> AttemptView:
+    """The attempt, which must be of the account that signed: nobody may speak for another's calls. Raises 404, 403."""
+    view = await gateway.store.attempt_view(attempt_id)
+    if view is None:
+        raise HTTPException(404, "no such attempt")
+    if view.account_sid != form["AccountSid"]:
+        raise HTTPException(403, "this call is of another account")
+    return view
 
 
 Signed = Annotated[Form, Depends(signed_form)]
@@ -65,17 +88,16 @@ Parts = Annotated[Gateway, Depends(gateway_of)]
 @router.post("/twilio/voice/{attempt_id}")
 async def voice(attempt_id: UUID, form: Signed, gateway: Parts) -> Response:
     """TwiML for an answered call: its media stream, or a hang-up when the attempt may no longer talk."""
+    await _view(gateway, attempt_id, form)
     placed = await _record_placed(gateway, attempt_id, form)
-    view = await gateway.store.attempt_view(attempt_id)
-    if view is None:
-        raise HTTPException(404, "no such attempt")
+    view = await _view(gateway, attempt_id, form)
+    check = await gateway.carriers.of(view.account_sid)
     may_talk = placed in {PlacedResult.PLACED, PlacedResult.SAME} and view.state in {"dialing", "placed"}
     twiml = VoiceResponse()
-    if may_talk and not view.cancel_requested:
+    if may_talk and not view.cancel_requested and check is not None:
         await gateway.store.record_answered(attempt_id, datetime.now(UTC), call_sid=form["CallSid"])
-        token = gateway.check.media_token(attempt_id)
         connect = Connect()
-        connect.stream(url=f"{gateway.settings.stream_base_url}/twilio/media/{attempt_id}/{token}")
+        connect.stream(url=check.stream_url(f"/twilio/media/{attempt_id}/{check.media_token(attempt_id)}"))
         twiml.append(connect)
     else:
         log.info("answered call hung up", attempt=str(attempt_id), state=view.state, placed=placed.value)
@@ -89,6 +111,7 @@ async def status(attempt_id: UUID, form: Signed, gateway: Parts) -> Response:
     call_status = form.get("CallStatus", "")
     if call_status not in LIVE + FINAL:
         raise HTTPException(400, "CallStatus is missing or unknown")
+    await _view(gateway, attempt_id, form)
     placed = await _record_placed(gateway, attempt_id, form)
     if placed is not PlacedResult.SECOND_SID:
         await _record(gateway, attempt_id, call_status, form)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from twilio.base.exceptions import TwilioRestException
+import aiohttp
+from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
+from callfleet_core.carriers import CarrierAccount, CarrierSecretError
 from callfleet_core.dialing import EndStatus
-from callfleet_operator.settings import OperatorSettings
+from callfleet_core.errors import CarrierError
 
 REQUEST_TIMEOUT_S = 10.0
 FINAL_STATUSES: dict[str, EndStatus] = {
@@ -35,23 +37,37 @@ class CarrierCall:
 
 
 class Carrier:
-    """Calls of the installation's account. It never places one."""
+    """Calls of one account. It never places one."""
 
-    def __init__(self, settings: OperatorSettings) -> None:
-        user, password = settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value()
-        if settings.twilio_api_key_sid and settings.twilio_api_key_secret:
-            user, password = settings.twilio_api_key_sid, settings.twilio_api_key_secret.get_secret_value()
+    def __init__(self, account: CarrierAccount) -> None:
+        user, password = account.login
         self._http = AsyncTwilioHttpClient()
         # Region and edge are given, since the SDK falls back to the process's environment for what is not.
         self._client = Client(
-            user, password, account_sid=settings.twilio_account_sid, http_client=self._http, environment={"_": ""}
+            user, password, account_sid=account.account_sid, http_client=self._http, environment={"_": ""}
         )
         # The SDK's address is a constant of its own: without this line a test would reach the real carrier.
-        self._client.api.base_url = settings.callfleet_carrier_api_base_url
+        self._client.api.base_url = account.api_base_url
 
     async def close(self) -> None:
         """Ends the connections."""
         await self._http.close()
+
+    async def prove(self) -> None:
+        """Raises CarrierSecretError when the carrier refuses the credentials, CarrierError when it does not answer."""
+        try:
+            await asyncio.wait_for(self._client.calls.list_async(limit=1, page_size=1), REQUEST_TIMEOUT_S)
+        except TwilioException as error:
+            # A list's refusal comes without a status of its own: the SDK hands the whole answer on.
+            status = getattr(error, "status", None) or getattr(error.args[-1], "status_code", None)
+            if status in {401, 403, 404}:
+                raise CarrierSecretError(
+                    f"the carrier refuses these credentials (HTTP {status}): check accountSid and the API key"
+                    " or authToken"
+                ) from error
+            raise CarrierError(f"the carrier answers with HTTP {status}: asking again") from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise CarrierError(f"the carrier does not answer ({type(error).__name__}): asking again") from error
 
     async def fetch(self, sid: str) -> CarrierCall | None:
         """The call, or None when the carrier does not know it."""

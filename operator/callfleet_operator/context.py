@@ -14,7 +14,7 @@ from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import PriceList
-from callfleet_operator.carrier import Carrier
+from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
 from callfleet_operator.manifests import PoolDefaults
 from callfleet_operator.objects import Key, Meta
@@ -41,13 +41,14 @@ class Context:
     ledger: Ledger
     contacts: ContactBook
     dialing: DialStore
-    carrier: Carrier
+    carriers: Carriers
     prices: PriceList
     now: Callable[[], datetime] = utc_now
     # Admission gives slots away and pools remove pods: never at the same time.
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle_since: dict[str, datetime] = field(default_factory=dict)
-    prepared_namespaces: set[str] = field(default_factory=set)
+    # Namespaces that have the workers' access and a copy of the named Secrets.
+    prepared: set[tuple[str, ...]] = field(default_factory=set)
     # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
     in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
     # Sessions whose last write was refused, by the resourceVersion that was too old.
@@ -60,6 +61,7 @@ class Context:
         return PoolDefaults(
             image=self.settings.callfleet_worker_image,
             secret=self.settings.callfleet_worker_secret,
+            carrier_secret=self.settings.callfleet_carrier_secret,
             device=self.settings.callfleet_worker_device,
             image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
         )

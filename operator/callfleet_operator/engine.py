@@ -9,18 +9,19 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet_core.contacts import ContactBook, register_carrier
+from callfleet_core.carriers import CarrierRegister, installation_account
+from callfleet_core.contacts import ContactBook
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import load_prices
-from callfleet_operator.carrier import Carrier
+from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import admission, attempts, budget, campaign, installation, pool, session
+from callfleet_operator.reconcile import admission, attempts, budget, campaign, carrier, installation, pool, session
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -50,29 +51,29 @@ class Engine:
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
-        await register_carrier(
-            engine,
-            account_sid=settings.twilio_account_sid,
-            api_base_url=settings.callfleet_carrier_api_base_url,
-            public_url=settings.callfleet_public_url,
-            simulated=settings.callfleet_carrier_simulated,
-            calls_per_second=settings.callfleet_carrier_calls_per_second,
-        )
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
+        kube = await Kube.connect()
+        carriers = Carriers(
+            kube,
+            CarrierRegister(engine, lambda: ledger.epoch),
+            installation_account(settings, simulated=settings.callfleet_carrier_simulated),
+            (settings.callfleet_namespace, settings.callfleet_carriers_secret),
+        )
         context = self._context = Context(
             settings=settings,
             store=Store(),
             queue=queue,
-            kube=await Kube.connect(),
+            kube=kube,
             ledger=ledger,
             contacts=ContactBook(engine, settings.callfleet_hash_key.get_secret_value().encode(), lambda: ledger.epoch),
             dialing=DialStore(engine),
-            carrier=Carrier(settings),
+            carriers=carriers,
             prices=load_prices(),
         )
         await context.contacts.allow(settings.allowlist)
         _log.info("leading", epoch=await context.ledger.take_epoch())
+        await carriers.start()
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
@@ -89,7 +90,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._context is not None:
-            await self._context.carrier.close()
+            await self._context.carriers.close()
             await self._context.kube.close()
         if self._engine is not None:
             await self._engine.dispose()
@@ -137,6 +138,8 @@ class Engine:
         match key.kind:
             case "Campaign":
                 await campaign.reconcile(context, key)
+            case "Carrier":
+                await carrier.reconcile(context, key)
             case "Budget":
                 await budget.reconcile(context, key)
                 if context.store.budget(key.namespace, key.name) is not None:

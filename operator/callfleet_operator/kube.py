@@ -10,6 +10,7 @@ import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from kubernetes_asyncio import client, config
@@ -58,8 +59,11 @@ class Kube:
         self._bucket = TokenBucket(WRITES_PER_SECOND, BURST)
 
     @classmethod
-    async def connect(cls) -> Kube:
-        """In the cluster by its service account, elsewhere by KUBECONFIG."""
+    async def connect(cls, kubeconfig: Path | None = None) -> Kube:
+        """By the given file; without one, in the cluster by its service account, elsewhere by KUBECONFIG."""
+        if kubeconfig is not None:
+            await config.load_kube_config(config_file=str(kubeconfig))
+            return cls(client.ApiClient())
         try:
             config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
         except config.ConfigException:
@@ -126,17 +130,49 @@ class Kube:
 
     async def read_key(self, kind: str, namespace: str, name: str, key: str) -> str | None:
         """A key's text in a ConfigMap or Secret, or None where there is none."""
-        plural = {"ConfigMap": "configmaps", "Secret": "secrets"}[kind]
+        if kind == "Secret":
+            return ((await self.read_secret(namespace, name)) or {}).get(key)
         try:
-            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         except ApiException as error:
             if error.status == 404:
                 return None
             raise
-        value = (found.get("data") or {}).get(key)
-        if value is None or kind == "ConfigMap":
-            return value
-        return base64.b64decode(value).decode("utf-8", errors="replace")
+        text: str | None = (found.get("data") or {}).get(key)
+        return text
+
+    async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        """A Secret's decoded entries, or None where there is none."""
+        try:
+            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        data = found.get("data") or {}
+        return {key: base64.b64decode(value).decode("utf-8", errors="replace") for key, value in data.items()}
+
+    async def merge_secret(self, namespace: str, name: str, entries: Mapping[str, str]) -> None:
+        """Adds or replaces entries of a Secret of ours; makes it where there is none."""
+        await self._put_secret(
+            namespace, name, {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
+        )
+
+    async def copy_secret(self, source_namespace: str, namespace: str, name: str) -> None:
+        """Gives a namespace a current copy of a Secret of the installation's."""
+        source = await self._request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
+        await self._put_secret(namespace, name, source.get("data", {}))
+
+    async def _put_secret(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "callfleet"}},
+            "data": dict(data),
+        }
+        if not await self._create(path, body):
+            await self._write("PATCH", f"{path}/{name}", {"data": dict(data)}, content_type=_MERGE_PATCH)
 
     async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
         """Creates a ConfigMap unless it exists; answers its UID."""
@@ -145,28 +181,10 @@ class Kube:
         found = await self._request("GET", f"{path}/{body['metadata']['name']}")
         return str(found["metadata"]["uid"])
 
-    async def ensure_worker_access(
-        self, namespace: str, account: dict[str, Any], binding: dict[str, Any], secret: tuple[str, str]
-    ) -> None:
-        """Gives a namespace the workers' service account, its role binding, and a current copy of their Secret.
-
-        `secret` is (the release's namespace, the Secret's name).
-        """
-        core = f"/api/v1/namespaces/{namespace}"
-        await self._create(f"{core}/serviceaccounts", account)
+    async def ensure_worker_access(self, namespace: str, account: dict[str, Any], binding: dict[str, Any]) -> None:
+        """Gives a namespace the workers' service account and its role binding."""
+        await self._create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
         await self._create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
-        source_namespace, name = secret
-        if namespace == source_namespace:
-            return
-        source = await self._request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
-        copy = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "callfleet"}},
-            "data": source.get("data", {}),
-        }
-        if not await self._create(f"{core}/secrets", copy):
-            await self._write("PATCH", f"{core}/secrets/{name}", copy, content_type=_MERGE_PATCH)
 
     async def post_event(
         self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime

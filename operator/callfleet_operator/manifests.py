@@ -17,6 +17,7 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "callfleet", "app.kubernetes.io/pa
 SERVICE_ACCOUNT = "callfleet-worker"
 WORKER_UID = 10001
 HEALTH_PORT = 8081
+CARRIER_DIR = "/etc/callfleet/carrier"
 # A drained worker may finish the longest call (the time limit) and say goodbye.
 GRACE_BEYOND_LIMIT_S = 60
 LONGEST_CALL_S = 3600
@@ -28,14 +29,24 @@ class PoolDefaults:
 
     image: str
     secret: str
+    carrier_secret: str
     device: str
     image_pull_policy: str
 
 
-def pool_name(worker: Worker, defaults: PoolDefaults) -> str:
+def carrier_secret(spec: CampaignSpec, defaults: PoolDefaults) -> str:
+    """The Secret with the account that the campaign's workers call with."""
+    return spec.carrier_ref.name if spec.carrier_ref else defaults.carrier_secret
+
+
+def pool_name(spec: CampaignSpec, defaults: PoolDefaults) -> str:
     """A pool's name: a hash of everything that makes its pods what they are."""
     seed = json.dumps(
-        {"worker": worker.model_dump(mode="json", exclude={"max_workers"}), "defaults": defaults.__dict__},
+        {
+            "worker": spec.worker.model_dump(mode="json", exclude={"max_workers"}),
+            "carrier": carrier_secret(spec, defaults),
+            "defaults": defaults.__dict__,
+        },
         sort_keys=True,
     )
     return f"pool-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
@@ -135,6 +146,8 @@ def worker_pod(name: str, pool: str, pool_uid: str, spec: CampaignSpec, defaults
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+                # A volume, not variables: a new API key is in force without a new pod.
+                {"name": "carrier", "secret": {"secretName": carrier_secret(spec, defaults)}},
             ],
         },
     }
@@ -161,6 +174,7 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
         "CALLFLEET_SLOTS": {"value": str(worker.slots_per_worker)},
         "CALLFLEET_DEVICE": {"value": defaults.device},
         "CALLFLEET_RUN_DIR": {"value": "/run/callfleet"},
+        "CALLFLEET_CARRIER_DIR": {"value": CARRIER_DIR},
         "HOME": {"value": "/tmp"},  # noqa: S108  # the pod's own empty volume
     }
     resources = {
@@ -183,5 +197,9 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "run", "mountPath": "/run/callfleet"}],  # noqa: S108
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # the pod's own empty volume
+            {"name": "run", "mountPath": "/run/callfleet"},
+            {"name": "carrier", "mountPath": CARRIER_DIR, "readOnly": True},
+        ],
     }

@@ -23,6 +23,13 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     callfleet_worker_secret: str = Field(
         default="callfleet-worker", description="Copied into every namespace that has a pool."
     )
+    callfleet_carrier_secret: str = Field(
+        default="callfleet-installation-carrier",
+        description="The installation's own account; copied where workers call for campaigns without a carrierRef.",
+    )
+    callfleet_carriers_secret: str = Field(
+        default="callfleet-carriers", description="Where the gateway learns the auth tokens of campaigns' accounts."
+    )
     callfleet_worker_cluster_role: str = "callfleet-worker"
     callfleet_worker_device: str = Field(default="auto", pattern=r"^(auto|cuda|cpu)$")
     callfleet_worker_image_pull_policy: str = Field(default="IfNotPresent", pattern=r"^(Always|IfNotPresent|Never)$")

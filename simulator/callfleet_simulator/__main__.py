@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m callf
     logs.configure("simulator", os.environ.get("LOG_LEVEL", "INFO"))
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines hold whole URLs
     try:
-        config = options.config(given)
+        configs = options.configs(given)
         people = _with_faults(load_people(given.people), given.fault)
         host, port = options.address(given.listen)
-        log.info("simulator starts", people=len(people.people), seed=config.seed, listen=given.listen)
-        asyncio.run(_run(given.models, given.cache_dir, config, people, host, port))
+        log.info("simulator starts", people=len(people.people), seed=configs[0].seed, listen=given.listen)
+        asyncio.run(_run(given.models, given.cache_dir, configs, people, host, port))
     except (SimulatorError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return 2
@@ -45,12 +45,12 @@ def _with_faults(people: People, faults: list[Fault]) -> People:
 
 
 async def _run(
-    models: Path, cache_dir: Path | None, config: CarrierConfig, people: People, host: str, port: int
+    models: Path, cache_dir: Path | None, configs: Sequence[CarrierConfig], people: People, host: str, port: int
 ) -> None:
     if not any(person.talks for person in people.people.values()):
-        return await serve(Carrier(config, people), host, port)
-    async with Speech(people, models, cache_dir, config.seed) as speech:
-        await serve(Carrier(config, people, speech.far_end), host, port)
+        return await serve([Carrier(config, people) for config in configs], host, port)
+    async with Speech(people, models, cache_dir, configs[0].seed) as speech:
+        await serve([Carrier(config, people, speech.far_end) for config in configs], host, port)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -118,10 +119,13 @@ def _day(form: Form, name: str, default: date) -> date:
         raise invalid(20001, f"Invalid parameter {name}: write YYYY-MM-DD") from error
 
 
-def create_app(carrier: Carrier) -> FastAPI:
-    """The app over a carrier whose `async with` is the caller's."""
+def create_app(carrier: Carrier, others: Sequence[Carrier] = ()) -> FastAPI:
+    """The app over the carriers of one account or several, whose `async with` is the caller's.
+
+    Whose login a request bears, that account's calls, queue and faults it reaches.
+    """
     app = FastAPI(title="CallFleet carrier simulator", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.carrier = carrier
+    app.state.carriers = (carrier, *others)
     app.include_router(router)
     app.include_router(admin.router)
     app.add_exception_handler(ApiError, replies.refused)

@@ -15,19 +15,20 @@ from callfleet_simulator.resource import API_VERSION
 
 
 def carrier_of(request: Request) -> Carrier:
-    """The carrier behind this app, once the basic auth is right. Raises ApiError 20003."""
-    carrier: Carrier = request.app.state.carrier
+    """The carrier of the account that the basic auth proves. Raises ApiError 20003."""
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise unauthorised() from error
-    secrets = {carrier.config.account_sid: carrier.config.auth_token, **carrier.config.api_keys}
-    expected = secrets.get(user, "")
-    known = bool(expected) and hmac.compare_digest(expected.encode(), password.encode())
-    if scheme.lower() != "basic" or not known:
-        raise unauthorised()
-    return carrier
+    carriers: tuple[Carrier, ...] = request.app.state.carriers
+    for carrier in carriers:
+        secrets = {carrier.config.account_sid: carrier.config.auth_token, **carrier.config.api_keys}
+        expected = secrets.get(user, "")
+        known = bool(expected) and hmac.compare_digest(expected.encode(), password.encode())
+        if scheme.lower() == "basic" and known:
+            return carrier
+    raise unauthorised()
 
 
 def account_carrier(account_sid: str, carrier: Annotated[Carrier, Depends(carrier_of)]) -> Carrier:

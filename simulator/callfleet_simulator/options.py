@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,8 @@ from callfleet_simulator.faults import Fault
 
 _DESCRIPTION = (
     "A Twilio-compatible carrier with people who answer. Credentials come from TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN "
-    "and, if set, TWILIO_API_KEY_SID and TWILIO_API_KEY_SECRET."
+    "and, if set, TWILIO_API_KEY_SID and TWILIO_API_KEY_SECRET; accounts beside it, each with calls, pace and faults "
+    "of its own, from CALLFLEET_SIMULATOR_ACCOUNTS (SID:token, separated by commas)."
 )
 _MODELS = "folder with whisper-base/ and piper/ (default: CALLFLEET_MODELS_DIR or /models); needed when people talk"
 _CACHE = "keeps spoken lines between starts (default: CALLFLEET_SIMULATOR_CACHE_DIR, else memory only)"
@@ -45,7 +47,19 @@ def parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def config(arguments: argparse.Namespace) -> CarrierConfig:
+def configs(arguments: argparse.Namespace) -> list[CarrierConfig]:
+    """The accounts, TWILIO_ACCOUNT_SID's first. Raises SimulatorError."""
+    first = _config(arguments)
+    listed = [entry.strip() for entry in os.environ.get("CALLFLEET_SIMULATOR_ACCOUNTS", "").split(",")]
+    pairs = [entry.partition(":") for entry in listed if entry]
+    if any(not sid or not token for sid, _, token in pairs):
+        raise SimulatorError("CALLFLEET_SIMULATOR_ACCOUNTS must be SID:token, separated by commas")
+    if len({first.account_sid, *(sid for sid, _, _ in pairs)}) <= len(pairs):
+        raise SimulatorError("CALLFLEET_SIMULATOR_ACCOUNTS names an account twice")
+    return [first, *(replace(first, account_sid=sid, auth_token=token, api_keys={}) for sid, _, token in pairs)]
+
+
+def _config(arguments: argparse.Namespace) -> CarrierConfig:
     """The account, from the options and the environment. Raises SimulatorError."""
     try:
         sid, token = os.environ["TWILIO_ACCOUNT_SID"], os.environ["TWILIO_AUTH_TOKEN"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,15 +72,17 @@ def _cut(server: uvicorn.Server, request: Request) -> None:
             transport.abort()
 
 
-async def serve(carrier: Carrier, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM, then ends the calls and delivers what is owed."""
+async def serve(carriers: Sequence[Carrier], host: str, port: int) -> None:
+    """Serves an account or several until SIGINT or SIGTERM, then ends the calls and delivers what is owed."""
     bound = listener(host, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    # The carrier is left first, so that the API still answers while calls end and callbacks go out.
-    async with serving(create_app(carrier), bound), carrier:
+    # The carriers are left first, so that the API still answers while calls end and callbacks go out.
+    async with serving(create_app(carriers[0], carriers[1:]), bound), AsyncExitStack() as stack:
+        for carrier in carriers:
+            await stack.enter_async_context(carrier)
         await stop.wait()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.cluster.world import World
+from tests.cluster.world import OWN_ACCOUNT, World
 
 from callfleet import hostservices
 from callfleet.checkout import sample
@@ -58,6 +58,7 @@ def settings(kubernetes: ClusterHandle) -> Iterator[Settings]:
             people=_people(),
             operator_image=images["operator"].ref,
             worker_image=images["worker-demo"].ref,
+            values={"simulator": {"accounts": [":".join(OWN_ACCOUNT)]}},
         )
 
 

@@ -66,6 +66,7 @@ BAD_CAMPAIGNS: dict[str, tuple[dict[str, Any], str]] = {
         {"worker": {"resources": {"limits": {"nvidia.com/gpu": 9}}}},
         "less than or equal to 8",
     ),
+    "a carrier without a name": ({"carrierRef": {}}, "carrierRef.name: Required value"),
     "memory in words": ({"worker": {"resources": {"limits": {"memory": "much"}}}}, "resources.limits.memory"),
     "an effect that taints do not have": ({"worker": {"tolerations": [{"effect": "Maybe"}]}}, "Unsupported value"),
     "a consent without its time": (

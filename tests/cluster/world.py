@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from psycopg.rows import dict_row
 from callfleet.checkout import sample
 from callfleet.installation import Installation
 
+# An account at the simulator beside the installation's, for campaigns that bring their own: SID and token.
+OWN_ACCOUNT = ("AC" + secrets.token_hex(16), secrets.token_hex(16))
 CONSENT = {"kind": "express-written", "source": "web form", "time": "2026-01-15T10:00:00Z"}
 
 # Run inside the simulator's pod, whose environment holds the account's token: it is in no command line.
@@ -122,10 +125,11 @@ class World:
         (row,) = self.rows("SELECT * FROM accounts WHERE namespace = %(namespace)s AND kind = 'Budget'")
         return row
 
-    def carrier_calls(self, to: str) -> list[dict[str, Any]]:
-        """The carrier's calls to a number."""
-        path = f"/2010-04-01/Accounts/{self.installation.account_sid}/Calls.json?PageSize=100"
-        calls: list[dict[str, Any]] = self.installation.simulator_get(path)["calls"]
+    def carrier_calls(self, to: str, login: tuple[str, str] | None = None) -> list[dict[str, Any]]:
+        """The carrier's calls to a number, of the installation's account or another."""
+        sid = login[0] if login else self.installation.account_sid
+        path = f"/2010-04-01/Accounts/{sid}/Calls.json?PageSize=100"
+        calls: list[dict[str, Any]] = self.installation.simulator_get(path, login)["calls"]
         return [call for call in calls if call["to"] == to]
 
     def fault(self, **fault: Any) -> None:

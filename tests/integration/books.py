@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn, register_carrier
+from callfleet_core.carriers import CarrierAccount, CarrierRegister
+from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.windows import TOTAL, Window
@@ -40,6 +42,21 @@ CONSENT = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta
 def consenting(index: int) -> ContactIn:
     """The contact at `index`, who agreed to be called."""
     return ContactIn(number(index), None, CONSENT)
+
+
+async def register_carrier(
+    engine: AsyncEngine,
+    *,
+    account_sid: str = ACCOUNT_SID,
+    api_base_url: str = "http://127.0.0.1:9",
+    public_url: str = "http://127.0.0.1:8",
+    calls_per_second: float = 1000,
+) -> None:
+    """Puts the account in force, as a simulator's."""
+    account = CarrierAccount(
+        account_sid, SecretStr("made-up"), api_base_url, public_url, simulated=True, calls_per_second=calls_per_second
+    )
+    assert await CarrierRegister(engine).put_in_force(account)
 
 
 @dataclass
@@ -138,14 +155,7 @@ class Books:
 
 async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int = 220_000) -> Books:
     """An installation with a simulated carrier, one campaign, `people` contacts with consent, and a budget."""
-    await register_carrier(
-        engine,
-        account_sid=ACCOUNT_SID,
-        api_base_url="http://127.0.0.1:9",
-        public_url="http://127.0.0.1:8",
-        simulated=True,
-        calls_per_second=1000,
-    )
+    await register_carrier(engine)
     ledger = Ledger(engine)
     books = Books(engine, ledger, DialStore(engine), ContactBook(engine, KEY, lambda: ledger.epoch))
     await books.ledger.take_epoch()

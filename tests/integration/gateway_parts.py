@@ -20,7 +20,9 @@ from tests.integration.simulator_application import ACCOUNT, TOKEN
 from callfleet_core.dialing import DialStore, Verdict
 from callfleet_gateway.__main__ import uvicorn_config
 from callfleet_gateway.app import create_app
+from callfleet_gateway.carriers import ReadAccounts, no_accounts
 from callfleet_gateway.context import Gateway
+from callfleet_gateway.security import CarrierCheck
 from callfleet_gateway.settings import GatewaySettings
 from callfleet_simulator.server import listener
 
@@ -33,9 +35,9 @@ async def open_large_books(engine: AsyncEngine) -> Books:
     return await open_books(engine, people=CONTACTS, limit_micros=1_000_000_000)
 
 
-async def dialing(books: Books) -> UUID:
+async def dialing(books: Books, **changes: Any) -> UUID:
     """An attempt, to a number that nobody else has, for which begin_dial said go."""
-    attempt = await books.held(next(_NEXT))
+    attempt = await books.held(next(_NEXT), **changes)
     async with asyncio.timeout(5):
         while (decision := await books.dialing.begin_dial(attempt, POD, uuid4())).verdict is not Verdict.GO:
             assert decision.verdict is Verdict.WAIT, decision
@@ -56,6 +58,10 @@ class RunningGateway:
     gateway: Gateway
     redis: Redis
 
+    def media_token(self, attempt: UUID) -> str:
+        """The token of an attempt of the gateway's own account."""
+        return CarrierCheck(TOKEN, self.url).media_token(attempt)
+
 
 class _Server(uvicorn.Server):
     @contextmanager
@@ -65,7 +71,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def running_gateway(
-    database: str, redis_at: str, engine: AsyncEngine, **env: Any
+    database: str, redis_at: str, engine: AsyncEngine, read_accounts: ReadAccounts = no_accounts, **env: Any
 ) -> AsyncIterator[RunningGateway]:
     """The app on a free port, served as `python -m callfleet_gateway` serves it."""
     bound = listener("127.0.0.1", 0)
@@ -82,7 +88,7 @@ async def running_gateway(
         async with engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
-    app = create_app(settings, DialStore(engine), client, check_database)
+    app = create_app(settings, DialStore(engine), client, check_database, read_accounts)
     server = _Server(uvicorn_config(app, "127.0.0.1", 0))
     task = asyncio.create_task(server.serve([bound]))
     async with asyncio.timeout(10):

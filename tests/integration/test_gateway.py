@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
-from tests.integration.books import Books
+from tests.integration.books import Books, register_carrier
 from tests.integration.gateway_parts import RunningGateway, dialing, row, running_gateway
 from tests.integration.simulator_application import ACCOUNT, TOKEN
 from twilio.request_validator import RequestValidator
@@ -59,7 +59,7 @@ async def test_an_answered_call_gets_its_stream_and_counts_as_placed_and_answere
     attempt = await dialing(books)
     answer = await post(f"/twilio/voice/{attempt}", CallStatus="in-progress")
     assert answer.status_code == 200
-    token = gateway.gateway.check.media_token(attempt)
+    token = gateway.media_token(attempt)
     assert stream_url(answer.text) == gateway.url.replace("http", "ws") + f"/twilio/media/{attempt}/{token}"
     found = await row(books, attempt)
     assert (found["state"], found["call_sid"]) == ("placed", sid)
@@ -169,6 +169,34 @@ async def test_bad_webhooks_are_refused_without_effect(
     attempt = await dialing(books)
     assert (await post(f"/twilio/status/{attempt}", **form)).status_code == status
     assert (await row(books, attempt))["state"] == "dialing"
+
+
+async def test_an_account_speaks_for_its_own_calls_only(
+    gateway_database: str, redis_url: str, books: Books, sid: str
+) -> None:
+    other, key = "AC" + "1" * 32, "another-token"
+
+    async def accounts() -> dict[str, str]:
+        return {other: json.dumps({"authToken": key, "publicURL": running.url})}
+
+    await register_carrier(books.engine, account_sid=other)
+    own, theirs = await dialing(books), await dialing(books, account_sid=other)
+    async with (
+        running_gateway(gateway_database, redis_url, books.engine, accounts) as running,
+        httpx.AsyncClient(base_url=running.url, trust_env=False) as client,
+    ):
+
+        async def post(attempt: UUID, account: str, token: str) -> int:
+            path, form = f"/twilio/voice/{attempt}", {"AccountSid": account, "CallSid": sid}
+            signature = RequestValidator(token).compute_signature(running.url + path, form)
+            return (await client.post(path, data=form, headers={"X-Twilio-Signature": signature})).status_code
+
+        assert await post(own, other, key) == 403
+        assert await post(theirs, ACCOUNT, TOKEN) == 403
+        assert await post(theirs, other, TOKEN) == 403
+        assert [(await row(books, item))["state"] for item in (own, theirs)] == ["dialing", "dialing"]
+        assert await post(theirs, other, key) == 200
+    assert (await row(books, theirs))["state"] == "placed"
 
 
 # Health

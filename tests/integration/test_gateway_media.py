@@ -26,7 +26,7 @@ WILLING = "+15550100100"
 
 
 def carrier_socket(gateway: RunningGateway, attempt: UUID, token: str | None = None, key: str = TOKEN) -> Any:
-    token = token or gateway.gateway.check.media_token(attempt)
+    token = token or gateway.media_token(attempt)
     url = gateway.url.replace("http", "ws") + f"/twilio/media/{attempt}/{token}"
     signature = RequestValidator(key).compute_signature(url, {})
     return connect(url, additional_headers={"X-Twilio-Signature": signature}, compression=None, proxy=None)

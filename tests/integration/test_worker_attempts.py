@@ -15,14 +15,13 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD
+from tests.integration.books import POD, register_carrier
 from tests.integration.simulator_application import TOKEN, until
 from tests.integration.test_worker_carrier import answers, reply
 from tests.integration.worker_parts import Stage, stage
 from tests.unit.agents.scripts import real_estate
 
 from callfleet.hostservices import RedisServer
-from callfleet_core.contacts import register_carrier
 from callfleet_core.dialing import DialDecision, DialStore
 from callfleet_core.records import CallRecords
 from callfleet_simulator.people import Behaviour, Person
@@ -56,10 +55,7 @@ class Desk:
 
     async def carrier_at(self, url: str, calls_per_second: float = 1_000) -> None:
         """Sends the next calls to another carrier."""
-        await register_carrier(
-            self.on.books.engine, account_sid=ACCOUNT_SID, api_base_url=url, public_url="http://127.0.0.1:9",
-            simulated=True, calls_per_second=calls_per_second,
-        )  # fmt: skip
+        await register_carrier(self.on.books.engine, api_base_url=url, calls_per_second=calls_per_second)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 from tests.integration.simulator_application import ACCOUNT, CALLER, TOKEN
 from tests.unit.agents.scripts import real_estate
 
@@ -35,7 +34,7 @@ def order(api_base_url: str, **changes: Any) -> DialOrder:
 
 
 async def place(api_base_url: str, token: str = TOKEN, **changes: Any) -> Placed | NotPlaced | UnknownPlaced:
-    async with Carrier(order(api_base_url, **changes), SecretStr(token)) as carrier:
+    async with Carrier(order(api_base_url, **changes), (ACCOUNT, token)) as carrier:
         return await carrier.place()
 
 
@@ -68,7 +67,7 @@ async def test_a_call_is_placed_with_its_limits_and_hung_up() -> None:
     people = People(people={CALLEE: Person(name="Rings", behaviour=Behaviour.NO_ANSWER, ring_s=30.0)})
     async with running(SimulatedCarrier(CarrierConfig(ACCOUNT, TOKEN), people)) as simulator:
         placing = order(simulator.url)
-        async with Carrier(placing, SecretStr(TOKEN)) as carrier:
+        async with Carrier(placing, (ACCOUNT, TOKEN)) as carrier:
             placed = await carrier.place()
             assert isinstance(placed, Placed)
             call = simulator.carrier.find(placed.call_sid)

@@ -19,12 +19,11 @@ import numpy as np
 from pipecat.audio.utils import ulaw_to_pcm
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD, Books, number, open_books
+from tests.integration.books import ACCOUNT_SID, POD, Books, number, open_books, register_carrier
 from tests.integration.gateway_parts import running_gateway
 from tests.integration.simulator_application import TOKEN
 
 from callfleet.parts.api import models_folder
-from callfleet_core.contacts import register_carrier
 from callfleet_simulator.calls import Call
 from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.people import People, Person
@@ -236,10 +235,7 @@ async def stage(
         running_gateway(database_url, redis_url, engine) as gateway,
         worker_login(engine, database_url) as worker_url,
     ):
-        await register_carrier(
-            engine, account_sid=ACCOUNT_SID, api_base_url=carrier.url, public_url=gateway.url, simulated=True,
-            calls_per_second=1000,
-        )  # fmt: skip
+        await register_carrier(engine, api_base_url=carrier.url, public_url=gateway.url)
         passed = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "OLLAMA_"))}
         env = {
             **passed, "DATABASE_URL": worker_url, "REDIS_URL": redis_url, "TWILIO_AUTH_TOKEN": TOKEN,

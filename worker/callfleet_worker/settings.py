@@ -13,7 +13,11 @@ from callfleet_core.settings import DatabaseSettings, LogSettings, RedisSettings
 class WorkerSettings(DatabaseSettings, RedisSettings, LogSettings):
     """Shared by the supervisor and its call processes, which inherit its environment."""
 
-    twilio_auth_token: SecretStr
+    callfleet_carrier_dir: Path | None = Field(
+        default=None,
+        description="A carrier Secret as a folder, read anew for each call: a changed key needs no new worker.",
+    )
+    twilio_auth_token: SecretStr | None = Field(default=None, description="Without that folder: what calls with.")
     twilio_api_key_sid: str | None = None
     twilio_api_key_secret: SecretStr | None = None
     ollama_base_url: str = Field(default="", description="Empty: no model; grammars and templates carry the calls.")

@@ -97,18 +97,20 @@ class Installation:
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-n", namespace, "-o", "json"))["items"]
         return items
 
-    def simulator_get(self, path: str) -> dict[str, Any]:
-        """Asks the simulator's REST API from inside the cluster, by the API server's proxy of its pod."""
+    def simulator_get(self, path: str, login: tuple[str, str] | None = None) -> dict[str, Any]:
+        """Asks the simulator's REST API from inside the cluster, as the installation's account or another."""
+        sid, token = login or (self.account_sid, self.auth_token)
         script = (
-            "import base64,os,urllib.request as u;"
-            "r=u.Request('http://127.0.0.1:8090'+os.sys.argv[1]);"
-            "k=os.environ['TWILIO_ACCOUNT_SID']+':'+os.environ['TWILIO_AUTH_TOKEN'];"
+            "import base64,sys,urllib.request as u;"
+            "r=u.Request('http://127.0.0.1:8090'+sys.argv[1]);"
+            "k=sys.stdin.read();"
             "r.add_header('Authorization','Basic '+base64.b64encode(k.encode()).decode());"
             "print(u.urlopen(r,timeout=20).read().decode())"
         )
         text = self.kubectl(
-            "exec", "-n", self.namespace, "deploy/callfleet-simulator", "--", "python", "-c", script, path
-        )
+            "exec", "-i", "-n", self.namespace, "deploy/callfleet-simulator", "--", "python", "-c", script, path,
+            stdin=f"{sid}:{token}",
+        )  # fmt: skip
         answer: dict[str, Any] = json.loads(text)
         return answer
 

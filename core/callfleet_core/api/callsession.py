@@ -41,6 +41,7 @@ class Reason(StrEnum):
     PER_CALL_LIMIT = "PerCallLimit"
     CURRENCY_MISMATCH = "CurrencyMismatch"
     NO_CAPACITY = "NoCapacity"
+    CARRIER_NOT_READY = "CarrierNotReady"
     PACING = "Pacing"
     NUMBER_BUSY = "NumberBusy"
     DO_NOT_CALL = "DoNotCall"

@@ -87,6 +87,12 @@ class BudgetRef(ApiModel):
     name: ObjectName
 
 
+class CarrierRef(ApiModel):
+    """A Secret of the same namespace with a carrier account (docs/carriers.md)."""
+
+    name: ObjectName
+
+
 class CallSpec(ApiModel):
     """How a call is placed."""
 
@@ -184,6 +190,9 @@ class CampaignSpec(ApiModel):
     currency: Currency = Field(default="USD", description="Of all limits here; cannot be changed.")
     time_zone: TimeZone = Field(
         default="UTC", description="Of daily and monthly limits, and of dates that people say; cannot be changed."
+    )
+    carrier_ref: CarrierRef | None = Field(
+        default=None, description="Whose account calls; the installation's unless said. Cannot be changed."
     )
     contacts: Contacts
     suspend: bool = Field(default=False, description="Admits no new calls; live ones finish.")
@@ -291,6 +300,11 @@ SPEC_RULES: dict[str, Any] = rules(
     ),
     rule(_UNCHANGED % ("currency", "currency"), "currency cannot be changed: make a new Campaign instead"),
     rule(_UNCHANGED % ("timeZone", "timeZone"), "timeZone cannot be changed: make a new Campaign instead"),
+    rule(
+        "has(self.carrierRef) == has(oldSelf.carrierRef) && "
+        "(!has(self.carrierRef) || self.carrierRef.name == oldSelf.carrierRef.name)",
+        "carrierRef cannot be changed: make a new Campaign instead",
+    ),
     rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
         "contacts cannot be changed within a run: give a new runID to call another list",

@@ -55,6 +55,9 @@ class CarrierAccount(Base):
     simulated: Mapped[bool] = mapped_column(server_default="false")
     calls_per_second: Mapped[Decimal] = mapped_column(Numeric(8, 3), server_default="1")
     next_dial_at: Mapped[datetime] = mapped_column(server_default=text("'-infinity'"))
+    max_concurrent: Mapped[int] = mapped_column(server_default="10")
+    source_namespace: Mapped[str | None]
+    source_name: Mapped[str | None]
 
 
 class AllowedNumber(Base):

@@ -39,6 +39,8 @@ class PendingSession:
     accounts: tuple[str, ...]
     budgets_found: bool
     has_consent: bool
+    # The SID of the account that calls; None while there is none that could.
+    carrier: str | None
     retry_at: datetime | None = None
 
 
@@ -68,8 +70,8 @@ class Snapshot:
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
     slots: Sequence[Slot]
-    # Calls that the carrier account takes beside those that are open; all campaigns share it.
-    carrier_room: int = 1_000_000
+    # Calls that each carrier account takes beside those that are open; all its campaigns share it.
+    carrier_room: Mapping[str, int]
     # What the price list is in: a worst case in another currency cannot be told.
     price_currency: str = "USD"
 
@@ -99,6 +101,7 @@ class _Books:
     accounts: Mapping[str, AccountView]
     planned_micros: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    by_carrier: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     slots: dict[tuple[str, str], list[Slot]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -128,6 +131,30 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     campaign = snapshot.campaigns.get(session.campaign)
     if campaign is None or campaign.suspended:
         return Wait(session, Reason.SUSPENDED)
+    unfit = _unfit(session, snapshot, now)
+    if unfit is not None:
+        return unfit
+    money = _money_wait(session, books)
+    if money is not None and money.reason is not Reason.BUDGET_HELD:
+        return money
+    if session.carrier is None:
+        return Wait(session, Reason.CARRIER_NOT_READY)
+    full = books.by_carrier[session.carrier] >= snapshot.carrier_room.get(session.carrier, 0)
+    if full or campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
+        return Wait(session, Reason.PACING)
+    if money is not None:
+        return money
+    if not books.slots[session.pool]:
+        return Wait(session, Reason.NO_CAPACITY)
+    for account in session.accounts:
+        books.planned_micros[account] += session.hold_micros
+    books.admitted[session.campaign] += 1
+    books.by_carrier[session.carrier] += 1
+    return Admit(session, books.slots[session.pool].pop())
+
+
+def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait | None:
+    """Why this session could not be called even if there were money and room."""
     if session.retry_at is not None and session.retry_at > now:
         return Wait(session, Reason.RETRY_SCHEDULED, retry_at=session.retry_at)
     if not session.has_consent:
@@ -138,20 +165,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return Wait(session, Reason.BUDGET_NOT_FOUND)
     if session.currency != snapshot.price_currency:
         return Wait(session, Reason.CURRENCY_MISMATCH)
-    money = _money_wait(session, books)
-    if money is not None and money.reason is not Reason.BUDGET_HELD:
-        return money
-    full = sum(books.admitted.values()) >= snapshot.carrier_room
-    if full or campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
-        return Wait(session, Reason.PACING)
-    if money is not None:
-        return money
-    if not books.slots[session.pool]:
-        return Wait(session, Reason.NO_CAPACITY)
-    for account in session.accounts:
-        books.planned_micros[account] += session.hold_micros
-    books.admitted[session.campaign] += 1
-    return Admit(session, books.slots[session.pool].pop())
+    return None
 
 
 def _money_wait(session: PendingSession, books: _Books) -> Wait | None:

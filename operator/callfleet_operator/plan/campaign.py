@@ -30,6 +30,7 @@ class CampaignView:
     balance: Balance | None
     stalled: tuple[str, str] | None
     contacts_problem: str | None
+    carrier_problem: str | None
 
 
 def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
@@ -45,7 +46,9 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": view.contacts_problem or _summary(waiting, done, len(view.contacts), spec.currency),
+        "summary": view.contacts_problem
+        or view.carrier_problem
+        or _summary(waiting, done, len(view.contacts), spec.currency),
         "progress": f"{done}/{len(view.contacts)}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
@@ -118,6 +121,7 @@ def _conditions(
         holds("Reconciling", False, "Reconciling", "Reconciled"),
         holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
         holds("ContactsLoaded", unloaded is None, "Loaded", "InvalidContacts", unloaded or f"{total} contacts"),
+        holds("CarrierReady", view.carrier_problem is None, "Ready", "NotUsable", view.carrier_problem or ""),
         holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),

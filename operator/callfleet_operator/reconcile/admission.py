@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.carriers import CarrierAccount
 from callfleet_core.ledger import OPEN_STATES, Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.windows import TimeZoneError
@@ -92,6 +93,8 @@ async def take_snapshot(
             continue
         if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
             continue
+        if context.carriers.of(campaign) is None:
+            continue  # its Secret is being read
         if context.stale.get(key) == session.meta.resource_version:
             continue  # its last bind was refused: the watch has not caught up yet
         try:
@@ -128,9 +131,17 @@ async def take_snapshot(
         )
         for balance in await context.ledger.balances()
     }
-    room = max(0, context.settings.callfleet_carrier_max_concurrent - sum(live.values()))
+    room = _carrier_room(context, attempts)
     slots = free_slots(context, attempts)
     return Snapshot(pending, views, accounts, slots, room, context.prices.currency), sessions
+
+
+def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, int]:
+    """How many calls each account takes beside its open ones."""
+    live = Counter(item.account_sid for item in attempts if item.state in OPEN_STATES)
+    found = (context.carriers.of(campaign) for campaign in context.store.campaigns())
+    usable = {item.account_sid: item for item in found if isinstance(item, CarrierAccount)}
+    return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
 
 
 async def _retry_times(
@@ -151,11 +162,12 @@ async def _retry_times(
 def _pending(context: Context, session: Session, campaign: Campaign) -> PendingSession:
     namespace = session.meta.namespace
     accounts, found = covering_accounts(context, campaign)
+    carrier = context.carriers.of(campaign)
     position = session.meta.annotations.get("callfleet.dev/position", "0")
     return PendingSession(
         key=(namespace, session.meta.name),
         campaign=(namespace, campaign.meta.name),
-        pool=(namespace, pool_name(campaign.spec.worker, context.pool_defaults)),
+        pool=(namespace, pool_name(campaign.spec, context.pool_defaults)),
         priority=session.spec.priority,
         position=int(position) if position.isdigit() else 0,
         created=campaign.meta.created,
@@ -165,6 +177,7 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         accounts=accounts,
         budgets_found=found,
         has_consent=True,
+        carrier=carrier.account_sid if isinstance(carrier, CarrierAccount) else None,
     )
 
 
@@ -208,7 +221,7 @@ def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
     taken = Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
     slots: list[Slot] = []
     sizes = {
-        (campaign.meta.namespace, pool_name(campaign.spec.worker, context.pool_defaults)): (
+        (campaign.meta.namespace, pool_name(campaign.spec, context.pool_defaults)): (
             campaign.spec.worker.slots_per_worker
         )
         for campaign in context.store.campaigns()
@@ -301,7 +314,7 @@ async def _attempt_numbers(context: Context, admits: Sequence[Admit]) -> dict[tu
 
 def _hold_request(context: Context, admit: Admit, session: Session, numbers: dict[tuple[str, str], int]) -> HoldRequest:
     campaign = context.store.campaign(*admit.session.campaign)
-    if campaign is None:
+    if campaign is None or admit.session.carrier is None:
         raise ConflictError("a Campaign vanished between plan and hold: planning again")
     call = campaign.spec.call
     return HoldRequest(
@@ -320,7 +333,7 @@ def _hold_request(context: Context, admit: Admit, session: Session, numbers: dic
         time_limit_s=session.spec.max_duration_seconds,
         ring_timeout_s=call.ring_timeout_seconds,
         max_queue_s=call.max_queue_seconds,
-        account_sid=context.settings.twilio_account_sid,
+        account_sid=admit.session.carrier,
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
         max_attempts=campaign.spec.attempts.max,
@@ -379,4 +392,5 @@ _TOLD = {
     Reason.CURRENCY_MISMATCH,
     Reason.NO_CONSENT,
     Reason.DO_NOT_CALL,
+    Reason.CARRIER_NOT_READY,
 }

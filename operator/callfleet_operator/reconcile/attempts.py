@@ -104,25 +104,24 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
     # A canceled call was ended at the carrier: its callback may be missing, too.
     canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
-    if attempt.answered_at is None and _is_pod_gone(context, attempt):
-        # Nobody would talk to whoever picks up.
-        await context.carrier.end(attempt.call_sid)
-        canceled = True
+    # Nobody would talk to whoever picks up now.
+    lost = attempt.answered_at is None and _is_pod_gone(context, attempt)
     if _asked_lately(attempt, now):
         return
     # A completed callback may be lost: a call is asked after now and then while it is thought to be live.
     quiet_for = now - (attempt.last_lookup_at or placed)
-    if now < overdue + EVIDENCE_MARGIN and not canceled and quiet_for < LIVE_POLL_EVERY:
+    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < LIVE_POLL_EVERY:
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
-    call = await context.carrier.fetch(attempt.call_sid)
+    carrier = await context.carriers.client(attempt.account_sid)
+    call = await carrier.fetch(attempt.call_sid)
     hard_end = overdue if attempt.answered_at else overdue + timedelta(seconds=attempt.time_limit_s)
     if (
         call is not None
         and call.status not in FINAL_STATUSES
-        and (call.status == "queued" or now > hard_end + EVIDENCE_MARGIN)
+        and (lost or call.status == "queued" or now > hard_end + EVIDENCE_MARGIN)
     ):
-        call = await context.carrier.end(attempt.call_sid)
+        call = await carrier.end(attempt.call_sid)
     if call is not None:
         await _record_end(context, attempt, call, now)
 
@@ -152,7 +151,8 @@ async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: dat
     if attempt.last_lookup_at is not None and now - attempt.last_lookup_at < wait:
         return
     numbers = await context.ledger.numbers(attempt.id)
-    calls = await context.carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
+    carrier = await context.carriers.client(attempt.account_sid)
+    calls = await carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
     known = await context.ledger.known_sids([call.sid for call in calls])
     calls = [call for call in calls if call.sid not in known]
     await context.ledger.note_lookup(attempt.id, empty=not calls)
@@ -176,7 +176,7 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
     if attempt.end_status == "completed":
         duration_s = attempt.duration_s
         if duration_s is None and attempt.call_sid is not None:
-            call = await context.carrier.fetch(attempt.call_sid)
+            call = await (await context.carriers.client(attempt.account_sid)).fetch(attempt.call_sid)
             duration_s = call.duration_s if call else None
         if duration_s is None:
             raise CarrierError("the carrier gave no duration of a completed call yet: asking again")

@@ -47,6 +47,8 @@ async def reconcile(context: Context, key: Key) -> None:
     if DRAIN_FINALIZER not in campaign.meta.finalizers:
         await context.kube.set_finalizers("Campaign", campaign.meta, [*campaign.meta.finalizers, DRAIN_FINALIZER])
         return  # the watch brings it back with its new version
+    if context.carriers.of(campaign) is None and campaign.spec.carrier_ref is not None:
+        context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
     try:
         limit: LimitResult | str = await _set_limits(context, campaign)
     except TimeZoneError as error:
@@ -180,7 +182,8 @@ async def _write_status(
     context: Context, campaign: Campaign, contacts: Sequence[RunContact], limit: LimitResult | str, problem: str | None
 ) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
-    pool = manifests.pool_name(campaign.spec.worker, context.pool_defaults)
+    pool = manifests.pool_name(campaign.spec, context.pool_defaults)
+    carrier = context.carriers.of(campaign)
     live = {item.granted_pod_uid for item in await context.ledger.unsettled_attempts() if item.state != "ended"}
     view = CampaignView(
         campaign=campaign,
@@ -191,6 +194,7 @@ async def _write_status(
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
         stalled=_stalled(limit),
         contacts_problem=problem,
+        carrier_problem=carrier if isinstance(carrier, str) else None,
     )
     status = plan_campaign_status(view, context.now())
     if status is None:

@@ -27,8 +27,7 @@ async def _reconcile(context: Context, key: Key) -> None:
     campaigns = [
         item
         for item in context.store.campaigns()
-        if item.meta.namespace == key.namespace
-        and manifests.pool_name(item.spec.worker, context.pool_defaults) == key.name
+        if item.meta.namespace == key.namespace and manifests.pool_name(item.spec, context.pool_defaults) == key.name
     ]
     pods = context.store.pods(key.namespace, key.name)
     plan = plan_pool(
@@ -76,14 +75,7 @@ _WANTS_A_SLOT = {"NoCapacity", "Pacing", "NumberBusy"}
 
 
 async def _create(context: Context, key: Key, campaign: Campaign, pods: list[Pod], count: int) -> None:
-    if key.namespace not in context.prepared_namespaces:
-        await context.kube.ensure_worker_access(
-            key.namespace,
-            manifests.worker_account(),
-            manifests.worker_role_binding(key.namespace, context.settings.callfleet_worker_cluster_role),
-            (context.settings.callfleet_namespace, context.settings.callfleet_worker_secret),
-        )
-        context.prepared_namespaces.add(key.namespace)
+    await _prepare(context, key.namespace, campaign)
     owner = await context.kube.ensure_config_map(key.namespace, manifests.pool_config_map(key.name))
     taken = {int(match[1]) for pod in pods if (match := re.search(r"-(\d+)$", pod.meta.name))}
     free = (number for number in range(len(taken) + count) if number not in taken)
@@ -92,3 +84,22 @@ async def _create(context: Context, key: Key, campaign: Campaign, pods: list[Pod
         body = manifests.worker_pod(name, key.name, owner, campaign.spec, context.pool_defaults)
         if await context.kube.create_pod(key.namespace, body):
             _log.info("worker created", pod=name, pool=key.name)
+
+
+async def _prepare(context: Context, namespace: str, campaign: Campaign) -> None:
+    """Gives a namespace what its workers need: access, and the Secrets of the installation that they read."""
+    settings = context.settings
+    copied = [settings.callfleet_worker_secret]
+    if campaign.spec.carrier_ref is None:
+        copied.append(settings.callfleet_carrier_secret)
+    if (namespace, *copied) in context.prepared:
+        return
+    await context.kube.ensure_worker_access(
+        namespace,
+        manifests.worker_account(),
+        manifests.worker_role_binding(namespace, settings.callfleet_worker_cluster_role),
+    )
+    if namespace != settings.callfleet_namespace:
+        for name in copied:
+            await context.kube.copy_secret(settings.callfleet_namespace, namespace, name)
+    context.prepared.add((namespace, *copied))

@@ -69,7 +69,7 @@ async def end_attempt(context: Context, attempt: Attempt) -> None:
     await context.ledger.request_cancel(attempt.id)
     if await context.ledger.revoke(attempt.id, "Canceled") == "revoked" or attempt.call_sid is None:
         return
-    await context.carrier.end(attempt.call_sid)
+    await (await context.carriers.client(attempt.account_sid)).end(attempt.call_sid)
     context.queue.add(Key("Attempts"))
 
 

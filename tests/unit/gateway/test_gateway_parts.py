@@ -47,6 +47,7 @@ def test_a_media_token_belongs_to_one_attempt_and_one_key() -> None:
     check = CarrierCheck(TOKEN, PUBLIC)
     token = check.media_token(attempt)
     assert len(token) == 32
+    assert check.stream_url("/twilio/media/1") == "wss://calls.example.invalid:8443/gate/twilio/media/1"
     assert check.media_token_is(attempt, token)
     assert not check.media_token_is(other, token)
     assert not check.media_token_is(attempt, "")
@@ -100,9 +101,9 @@ SETTINGS = {
 }
 
 
-def test_settings_give_the_stream_url_and_hide_secrets() -> None:
+def test_settings_give_the_address_and_hide_secrets() -> None:
     settings = GatewaySettings.model_validate(SETTINGS)
-    assert settings.stream_base_url == "ws://gateway.svc:8080"
+    assert settings.callfleet_public_url == "http://gateway.svc:8080"
     assert settings.listen_address == ("0.0.0.0", 8080)  # noqa: S104 - compared, not bound
     assert TOKEN not in repr(settings)
 

@@ -23,6 +23,7 @@ from callfleet_operator.plan.admission import (
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 POOL = ("sales", "pool-1")
 HOLD = 36_000
+CARRIER = "AC" + "0" * 32
 
 
 def session(index: int, campaign: str = "spring", **changes: object) -> PendingSession:
@@ -39,6 +40,7 @@ def session(index: int, campaign: str = "spring", **changes: object) -> PendingS
         accounts=("budget",),
         budgets_found=True,
         has_consent=True,
+        carrier=CARRIER,
     )
     return replace(base, **changes)  # type: ignore[arg-type]  # test data by field name
 
@@ -51,6 +53,7 @@ def snapshot(*sessions: PendingSession, slots: int = 100, limit: int | None = 22
         campaigns={item.campaign: view for item in sessions},
         accounts={"budget": AccountView("USD", limit, held, spent)},
         slots=[Slot(POOL, f"pod-{index}", f"uid-{index}") for index in range(slots)],
+        carrier_room={CARRIER: 1000},
     )
 
 
@@ -83,7 +86,7 @@ def test_one_at_a_time() -> None:
 
 def test_the_carriers_own_limit_is_shared_by_all_campaigns() -> None:
     sessions = [session(index, f"c{index}") for index in range(3)]
-    decisions = plan_admissions(replace(snapshot(*sessions), carrier_room=2), NOW)
+    decisions = plan_admissions(replace(snapshot(*sessions), carrier_room={CARRIER: 2}), NOW)
     assert reasons(decisions) == ["admit", "admit", "Pacing"]
 
 

@@ -9,13 +9,15 @@ import pytest
 import yaml
 
 from callfleet.checkout import sample
-from callfleet_core.api.campaign import CampaignSpec
+from callfleet_core.api.campaign import CampaignSpec, CarrierRef
 from callfleet_operator.manifests import PoolDefaults, pool_name, worker_pod
 from callfleet_operator.objects import Meta, Pod
 from callfleet_operator.plan.pool import PoolView, plan_pool
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
-DEFAULTS = PoolDefaults("callfleet/worker:1", "callfleet-worker", "auto", "IfNotPresent")
+DEFAULTS = PoolDefaults(
+    "callfleet/worker:1", "callfleet-worker", "callfleet-installation-carrier", "auto", "IfNotPresent"
+)
 
 
 def pod(index: int, *, ready: bool = True, finished: bool = False) -> Pod:
@@ -57,10 +59,19 @@ def spec() -> CampaignSpec:
 
 
 def test_a_pool_is_its_workers_spec(spec: CampaignSpec) -> None:
-    more = spec.worker.model_copy(update={"max_workers": 9})
-    other = spec.worker.model_copy(update={"slots_per_worker": 2})
-    assert pool_name(spec.worker, DEFAULTS) == pool_name(more, DEFAULTS)
-    assert pool_name(spec.worker, DEFAULTS) != pool_name(other, DEFAULTS)
+    more = spec.model_copy(update={"worker": spec.worker.model_copy(update={"max_workers": 9})})
+    other = spec.model_copy(update={"worker": spec.worker.model_copy(update={"slots_per_worker": 2})})
+    own_carrier = spec.model_copy(update={"carrier_ref": CarrierRef(name="twilio-main")})
+    assert pool_name(spec, DEFAULTS) == pool_name(more, DEFAULTS)
+    assert len({pool_name(item, DEFAULTS) for item in (spec, other, own_carrier)}) == 3
+
+
+def test_a_worker_reads_its_campaigns_carrier_and_no_other(spec: CampaignSpec) -> None:
+    own = spec.model_copy(update={"carrier_ref": CarrierRef(name="twilio-main")})
+    for given, secret in ((spec, "callfleet-installation-carrier"), (own, "twilio-main")):
+        body = worker_pod("pool-1-0", "pool-1", "uid", given, DEFAULTS)
+        mounted = [item["secret"]["secretName"] for item in body["spec"]["volumes"] if "secret" in item]
+        assert mounted == [secret]
 
 
 def test_a_worker_pod_asks_for_a_gpu_and_runs_restricted(spec: CampaignSpec) -> None:

@@ -13,7 +13,6 @@ from typing import Self
 
 import aiohttp
 import structlog
-from pydantic import SecretStr
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
@@ -54,21 +53,16 @@ class UnknownPlaced:
 class Carrier:
     """A client for one order's account. Use as an async context manager."""
 
-    def __init__(
-        self, order: DialOrder, auth_token: SecretStr, key_sid: str | None = None, key_secret: SecretStr | None = None
-    ) -> None:
+    def __init__(self, order: DialOrder, login: tuple[str, str]) -> None:
+        """`login`: user and password at the carrier, of the order's account."""
         self._order = order
-        self._credentials = (
-            (key_sid, key_secret.get_secret_value())
-            if key_sid and key_secret
-            else (order.account_sid, auth_token.get_secret_value())
-        )
+        self._login = login
         self._http: AsyncTwilioHttpClient | None = None
 
     async def __aenter__(self) -> Self:
         """Opens the connection pool; `max_retries` stays unset, so the POST is sent once."""
         self._http = AsyncTwilioHttpClient()
-        username, password = self._credentials
+        username, password = self._login
         self._client = Client(
             username, password, self._order.account_sid, http_client=self._http, environment=_ENVIRONMENT
         )

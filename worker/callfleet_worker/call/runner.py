@@ -25,6 +25,7 @@ from callfleet_worker.agents.phrases import Phrasebook
 from callfleet_worker.agents.scoring import lead_of
 from callfleet_worker.agents.state import CallState
 from callfleet_worker.call.carrier import Carrier, NotPlaced, Placed, UnknownPlaced
+from callfleet_worker.call.credentials import CredentialsError, login
 from callfleet_worker.call.ledger import AttemptLedger
 from callfleet_worker.call.leg import LegAddress, LegRegistry
 from callfleet_worker.call.media_server import StreamStart, media_server
@@ -92,18 +93,18 @@ class CallRunner:
         try:
             try:
                 plan = self._plan(order)
-            except (ValueError, KeyError, OSError) as error:
+                user = login(settings, order.account_sid)
+            except (ValueError, KeyError, OSError, CredentialsError) as error:
                 # The right to dial is ours already: it is given back, and nobody is called.
-                _log.error("the call cannot be planned", attempt=str(self._attempt), error=type(error).__name__)
+                why = str(error) if isinstance(error, CredentialsError) else type(error).__name__
+                _log.error("the call cannot be made", attempt=str(self._attempt), error=why)
                 await self._ledger.not_placed("unplannable")
                 return CallEnd("notPlaced", reason="unplannable")
             team = Team(plan, llm, self._services.speaker.prepare)
             beside.append(asyncio.create_task(self._services.speaker.prepare_all(plan.book.texts())))
             if llm is not None:
                 beside.append(asyncio.create_task(llm.warm_up()))
-            async with Carrier(
-                order, settings.twilio_auth_token, settings.twilio_api_key_sid, settings.twilio_api_key_secret
-            ) as carrier:
+            async with Carrier(order, user) as carrier:
                 return await self._dial(order, carrier, team, llm)
         finally:
             for task in beside:

@@ -102,14 +102,7 @@ async def take_snapshot(
         except TimeZoneError:
             continue  # its Campaign says that it stalls, and why
         sessions[key] = session
-    without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
-    retries = await _retry_times(context, sessions)
-    pending = [
-        replace(
-            item, has_consent=UUID(sessions[item.key].spec.contact_id) not in without, retry_at=retries.get(item.key)
-        )
-        for item in pending
-    ]
+    pending = await _with_what_postgres_knows(context, pending, sessions)
     live = Counter((item.namespace, item.campaign) for item in attempts if item.state in OPEN_STATES)
     views = {
         (item.meta.namespace, item.meta.name): CampaignView(
@@ -144,6 +137,19 @@ def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, in
     return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
 
 
+async def _with_what_postgres_knows(
+    context: Context, pending: Sequence[PendingSession], sessions: Mapping[tuple[str, str], Session]
+) -> list[PendingSession]:
+    """The same sessions, with the gate's word on each and when it may be tried again."""
+    calls = [(UUID(sessions[item.key].spec.contact_id), item.carrier) for item in pending]
+    refusals = await context.contacts.refusals(calls)
+    retries = await _retry_times(context, sessions)
+    return [
+        replace(item, refusal=Reason(refusal) if refusal else None, retry_at=retries.get(item.key))
+        for item, refusal in zip(pending, refusals, strict=True)
+    ]
+
+
 async def _retry_times(
     context: Context, sessions: Mapping[tuple[str, str], Session]
 ) -> dict[tuple[str, str], datetime]:
@@ -176,7 +182,6 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         ceiling_micros=_ceiling(session, campaign),
         accounts=accounts,
         budgets_found=found,
-        has_consent=True,
         carrier=carrier.account_sid if isinstance(carrier, CarrierAccount) else None,
     )
 

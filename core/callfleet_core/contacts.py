@@ -110,18 +110,20 @@ class ContactBook:
             )
             return {row.id: row.prefix for row in rows}
 
-    async def without_consent(self, contacts: Sequence[UUID]) -> set[UUID]:
-        """Those of `contacts` whom nobody may call for want of a valid consent."""
+    async def refusals(self, calls: Sequence[tuple[UUID, str | None]]) -> list[str | None]:
+        """The gate's word on calling each contact with the account of that SID now, in their order; None: they may be.
+
+        The ledger asks the same gate again when it holds the money, and once more when the call is dialled.
+        """
         async with self._engine.connect() as connection:
             rows = await connection.execute(
                 text(
-                    "SELECT asked.id FROM unnest(CAST(:ids AS uuid[])) AS asked (id) WHERE NOT EXISTS (SELECT 1"
-                    " FROM consents c WHERE c.contact_id = asked.id AND c.revoked_at IS NULL"
-                    " AND c.given_at <= clock_timestamp())"
+                    "SELECT gate_refusal(asked.id, asked.account) FROM unnest(CAST(:ids AS uuid[]),"
+                    " CAST(:accounts AS text[])) WITH ORDINALITY AS asked (id, account, place) ORDER BY place"
                 ),
-                {"ids": list(contacts)},
+                {"ids": [contact for contact, _ in calls], "accounts": [account for _, account in calls]},
             )
-            return set(rows.scalars())
+            return list(rows.scalars())
 
 
 _MIRROR_CAMPAIGN = """

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.cluster.world import OWN_ACCOUNT, World
 
 from callfleet import hostservices
@@ -54,11 +55,20 @@ def settings(kubernetes: ClusterHandle) -> Iterator[Settings]:
             redis_url=redis.url_at(bridge),
             ollama_url=ollama.proxy_url or ollama.url,
             ollama_token=ollama.token,
-            people=sample("demo-people.yaml").read_text(),
+            people=_people(),
             operator_image=images["operator"].ref,
             worker_image=images["worker-demo"].ref,
             values={"simulator": {"accounts": [":".join(OWN_ACCOUNT)]}},
         )
+
+
+def _people() -> str:
+    """The demo's people and the tests' own."""
+    everybody = yaml.safe_load(sample("demo-people.yaml").read_text())
+    own = yaml.safe_load(Path(__file__).with_name("people.yaml").read_text())
+    assert not everybody["people"].keys() & own["people"].keys(), "each number is one person"
+    everybody["people"] |= own["people"]
+    return yaml.safe_dump(everybody)
 
 
 def _at_loopback(server: PostgresServer) -> str:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psutil
 import psycopg
@@ -20,6 +20,15 @@ from callfleet.installation import Installation
 # An account at the simulator beside the installation's, for campaigns that bring their own: SID and token.
 OWN_ACCOUNT = ("AC" + secrets.token_hex(16), secrets.token_hex(16))
 CONSENT = {"kind": "express-written", "source": "web form", "time": "2026-01-15T10:00:00Z"}
+
+# Run inside the simulator's pod, whose environment holds the account's token: it is in no command line.
+_POST = (
+    "import base64,os,sys,urllib.request as u;"
+    "k=os.environ['TWILIO_ACCOUNT_SID']+':'+os.environ['TWILIO_AUTH_TOKEN'];"
+    "r=u.Request('http://127.0.0.1:8090'+sys.argv[1],sys.argv[2].encode());"
+    "r.add_header('Authorization','Basic '+base64.b64encode(k.encode()).decode());"
+    "u.urlopen(r,timeout=20).read()"
+)
 
 
 def demo_documents() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,9 +66,12 @@ class World:
         body["spec"]["limits"] = {"total": total}
         return body
 
-    def campaign(self, phones: Sequence[str], *, without_consent: Sequence[str] = (), **spec: Any) -> dict[str, Any]:
+    def campaign(
+        self, phones: Sequence[str], *, name: str = "spring-leads", without_consent: Sequence[str] = (), **spec: Any
+    ) -> dict[str, Any]:
         """The sample's Campaign with other people, and `spec` on top."""
         _, body = demo_documents()
+        body["metadata"]["name"] = name
         inline = [{"phone": phone, "consent": CONSENT} for phone in phones]
         inline += [{"phone": phone} for phone in without_consent]
         body["spec"] = {**body["spec"], "contacts": {"inline": inline}, **spec}
@@ -77,16 +89,32 @@ class World:
         found = self.installation.objects("callsessions", self.namespace)
         return sorted(found, key=lambda item: int(item["metadata"]["annotations"]["callfleet.dev/position"]))
 
+    def session(self, campaign: str, position: int = 0) -> dict[str, Any]:
+        """A campaign's session; one without a status while there is none."""
+        found = self.installation.objects("callsessions", self.namespace)
+        mine = [
+            item
+            for item in found
+            if item["spec"]["campaign"] == campaign
+            and item["metadata"]["annotations"]["callfleet.dev/position"] == str(position)
+        ]
+        return {"status": {}, **mine[0]} if mine else {"status": {}}
+
     def states(self) -> list[str]:
         """Each session's state, with the reason of a waiting one."""
         return [
             item.get("status", {}).get("reason") or item.get("status", {}).get("state", "") for item in self.sessions()
         ]
 
-    def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+    def rows(self, query: LiteralString, **parameters: Any) -> list[dict[str, Any]]:
         """Rows of the books, read as the schema's owner."""
         with psycopg.connect(self.installation.databases.owner, row_factory=dict_row) as connection:
             return connection.execute(query, {"namespace": self.namespace, **parameters}).fetchall()
+
+    def change(self, statement: LiteralString, **parameters: Any) -> None:
+        """Changes the books, as the schema's owner may: a clock moved back, a switch that has no command yet."""
+        with psycopg.connect(self.installation.databases.owner) as connection:
+            connection.execute(statement, {"namespace": self.namespace, **parameters})
 
     def attempts(self) -> list[dict[str, Any]]:
         """The namespace's attempts, oldest first."""
@@ -103,6 +131,13 @@ class World:
         path = f"/2010-04-01/Accounts/{sid}/Calls.json?PageSize=100"
         calls: list[dict[str, Any]] = self.installation.simulator_get(path, login)["calls"]
         return [call for call in calls if call["to"] == to]
+
+    def fault(self, **fault: Any) -> None:
+        """Switches one of the simulator's faults on (docs/simulator.md)."""
+        self.installation.kubectl(
+            "exec", "-n", self.installation.namespace, "deploy/callfleet-simulator", "--",
+            "python", "-c", _POST, "/simulator/faults", json.dumps(fault),
+        )  # fmt: skip
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         """Waits until the condition holds; answers its value."""

@@ -100,6 +100,22 @@ async def test_what_changed_since_the_hold_is_checked_again(books: Books, change
     assert await books.budget() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE consents SET revoked_at = now()", "NoConsent"),
+        ("UPDATE installation SET stopped = true", "Stopped"),
+        ("UPDATE carrier_accounts SET simulated = false", "DoNotCall"),
+    ],
+)
+async def test_the_gates_word_before_a_hold_is_the_holds(books: Books, change: str, reason: str) -> None:
+    call = (books.people[0], ACCOUNT_SID)
+    assert await books.contacts.refusals([call]) == [None]
+    await books.sql(change)
+    assert await books.contacts.refusals([call]) == [reason]
+    assert (await books.hold(0)).result.value == reason
+
+
 async def test_the_carrier_accounts_pace_makes_the_next_dial_wait(books: Books) -> None:
     await books.sql("UPDATE carrier_accounts SET calls_per_second = 0.5")
     first, second = await books.held(0), await books.held(1)
@@ -119,7 +135,10 @@ async def test_one_open_attempt_a_number_even_between_campaigns(books: Books) ->
 
 async def test_nobody_is_held_for_without_consent(books: Books) -> None:
     (stranger,) = await books.listed("other", "1", ContactIn("+15550109999", None, None))
-    assert await books.contacts.without_consent([stranger, books.people[0]]) == {stranger}
+    assert await books.contacts.refusals([(stranger, ACCOUNT_SID), (books.people[0], ACCOUNT_SID)]) == [
+        "NoConsent",
+        None,
+    ]
     assert (await books.hold(contact_id=stranger, campaign="other")).result is HoldResult.NO_CONSENT
 
 

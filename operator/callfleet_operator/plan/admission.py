@@ -39,9 +39,10 @@ class PendingSession:
     ceiling_micros: int | None
     accounts: tuple[str, ...]
     budgets_found: bool
-    has_consent: bool
     # The SID of the account that calls; None while there is none that could.
     carrier: str | None
+    # Why the gate would not let this call be made: Stopped, NoConsent or DoNotCall.
+    refusal: Reason | None = None
     retry_at: datetime | None = None
 
 
@@ -161,8 +162,9 @@ def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait |
     """Why this session could not be called even if there were money and room."""
     if session.retry_at is not None and session.retry_at > now:
         return Wait(session, Reason.RETRY_SCHEDULED, retry_at=session.retry_at)
-    if not session.has_consent:
-        return Wait(session, Reason.NO_CONSENT)
+    # Whether a number may be called depends on the account: without one it cannot be told.
+    if session.refusal is not None and (session.carrier is not None or session.refusal is not Reason.DO_NOT_CALL):
+        return Wait(session, session.refusal)
     if session.currency != snapshot.price_currency:
         return Wait(session, Reason.CURRENCY_MISMATCH)
     if not session.budgets_found:

@@ -105,18 +105,7 @@ async def take_snapshot(
         except TimeZoneError:
             continue  # its Campaign says that it stalls, and why
         sessions[key] = session
-    without = await context.contacts.without_consent([UUID(s.spec.contact_id) for s in sessions.values()])
-    retries = await _retry_times(context, sessions)
-    worst = await _worst_cases(context, sessions)
-    pending = [
-        replace(
-            item,
-            has_consent=UUID(sessions[item.key].spec.contact_id) not in without,
-            retry_at=retries.get(item.key),
-            hold_micros=worst[item.key],
-        )
-        for item in pending
-    ]
+    pending = await _with_what_postgres_knows(context, pending, sessions)
     live = Counter((item.namespace, item.campaign) for item in attempts if item.state in OPEN_STATES)
     views = {
         (item.meta.namespace, item.meta.name): CampaignView(
@@ -173,6 +162,25 @@ async def _worst_cases(
     }
 
 
+async def _with_what_postgres_knows(
+    context: Context, pending: Sequence[PendingSession], sessions: Mapping[tuple[str, str], Session]
+) -> list[PendingSession]:
+    """The same sessions, with the gate's word on each, when it may be tried again, and what must be held for it."""
+    calls = [(UUID(sessions[item.key].spec.contact_id), item.carrier) for item in pending]
+    refusals = await context.contacts.refusals(calls)
+    retries = await _retry_times(context, sessions)
+    worst = await _worst_cases(context, sessions)
+    return [
+        replace(
+            item,
+            refusal=Reason(refusal) if refusal else None,
+            retry_at=retries.get(item.key),
+            hold_micros=worst[item.key],
+        )
+        for item, refusal in zip(pending, refusals, strict=True)
+    ]
+
+
 async def _retry_times(
     context: Context, sessions: Mapping[tuple[str, str], Session]
 ) -> dict[tuple[str, str], datetime]:
@@ -205,7 +213,6 @@ def _pending(context: Context, session: Session, campaign: Campaign) -> PendingS
         ceiling_micros=_ceiling(session, campaign),
         accounts=accounts,
         budgets_found=found,
-        has_consent=True,
         carrier=carrier.account_sid if isinstance(carrier, CarrierAccount) else None,
     )
 

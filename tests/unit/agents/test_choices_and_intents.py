@@ -38,6 +38,10 @@ NOT_CHOSEN = [
     "Not a house.",
 ]
 INTENTS = [
+    ("I cannot come to the phone right now. Please leave a message.", Intent.VOICEMAIL),
+    ("Leave your name, number and message after the beep.", Intent.VOICEMAIL),
+    ("Your call has been forwarded to an automated voice message system.", Intent.VOICEMAIL),
+    ("This mailbox is full.", Intent.VOICEMAIL),
     ("Stop calling me.", Intent.OPT_OUT),
     ("Please don't call again.", Intent.OPT_OUT),
     ("Take me off your list.", Intent.OPT_OUT),
@@ -72,6 +76,8 @@ INTENTS = [
     ("Hello, Sam speaking.", Intent.GREETING),
 ]
 NO_INTENT = [
+    "Can I leave a message for him?",
+    "Would you like to leave a message?",
     "Yes, I am.",
     "No.",
     "About four hundred thousand dollars.",

@@ -95,6 +95,7 @@ def test_an_optional_question_is_not_asked_again() -> None:
     [
         ("Stop calling me.", "optedOut"),
         ("You have the wrong number.", "wrongPerson"),
+        ("You have reached Sam. Please leave a message.", "voicemail"),
         ("I'm driving right now.", "incomplete"),
         ("I have to go.", "incomplete"),
     ],
@@ -103,6 +104,10 @@ def test_some_things_end_the_call_at_once(heard: str, disposition: str) -> None:
     reply = talk(plan_of(), heard)
     assert reply.hang_up
     assert reply.state.disposition == disposition
+
+
+def test_who_has_answered_a_question_is_no_machine() -> None:
+    assert not talk(plan_of(), "Yes, I am.", "Please leave me a message.").hang_up
 
 
 def test_hello_after_the_opening_is_no_answer() -> None:

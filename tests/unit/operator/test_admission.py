@@ -39,7 +39,6 @@ def session(index: int, campaign: str = "spring", **changes: object) -> PendingS
         ceiling_micros=None,
         accounts=("budget",),
         budgets_found=True,
-        has_consent=True,
         carrier=CARRIER,
     )
     return replace(base, **changes)  # type: ignore[arg-type]  # test data by field name
@@ -130,7 +129,8 @@ def test_a_spent_out_window_is_tried_again_when_it_ends() -> None:
 
 def test_hard_reasons_come_before_money() -> None:
     cases = {
-        "NoConsent": session(0, has_consent=False),
+        "NoConsent": session(0, refusal=Reason.NO_CONSENT),
+        "DoNotCall": session(0, refusal=Reason.DO_NOT_CALL),
         "BudgetNotFound": session(1, budgets_found=False),
         "PerCallLimit": session(2, ceiling_micros=30_000),
         "RetryScheduled": session(3, retry_at=NOW + timedelta(minutes=1)),
@@ -138,6 +138,16 @@ def test_hard_reasons_come_before_money() -> None:
     }
     for reason, item in cases.items():
         assert reasons(plan_admissions(snapshot(item, spent=220_000), NOW)) == [reason]
+
+
+def test_what_the_gate_refuses_is_told_without_a_slot_so_that_no_worker_is_started_for_it() -> None:
+    for refusal in (Reason.STOPPED, Reason.DO_NOT_CALL, Reason.NO_CONSENT):
+        assert reasons(plan_admissions(snapshot(session(0, refusal=refusal), slots=0), NOW)) == [refusal.value]
+
+
+def test_whether_a_number_may_be_called_is_told_only_of_an_account() -> None:
+    nobody = session(0, refusal=Reason.DO_NOT_CALL, carrier=None)
+    assert reasons(plan_admissions(snapshot(nobody), NOW)) == ["CarrierNotReady"]
 
 
 def test_a_retry_is_due_when_its_time_has_come() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from tests.unit.voice.stage import FAST, conversation
 
 from callfleet_worker.voice.conversation import Timings
@@ -91,6 +92,20 @@ async def test_stop_calling_stops_us_in_mid_sentence(tmp_path: Path) -> None:
         await asyncio.wait_for(person.over.wait(), 3)
         assert person.line.cleared == 1
         assert person.talk.state.disposition == "optedOut"
+
+
+@pytest.mark.parametrize(
+    ("hello", "disposition"),
+    [("This is Sam's phone. Please leave a message.", "voicemail"), ("Stop calling me!", "optedOut")],
+)
+async def test_a_hello_that_ends_the_call_is_not_talked_over(tmp_path: Path, hello: str, disposition: str) -> None:
+    slow = Timings(greeting_wait_s=2.0, greeting_length_s=2.0, silence_s=0.3, mark_grace_s=0.2)
+    async with conversation(tmp_path, slow) as person:
+        await person.starts()
+        await person.says(hello)
+        await person.hears("Goodbye")
+        await asyncio.wait_for(person.over.wait(), 3)
+        assert person.talk.state.disposition == disposition
 
 
 async def test_silence_is_asked_about_and_then_ends_the_call(tmp_path: Path) -> None:

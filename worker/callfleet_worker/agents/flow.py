@@ -16,6 +16,7 @@ MAX_REASKS = 2
 MAX_SILENCES = 2
 MAX_SAME_INTENT = 2
 _ENDS: dict[Intent, tuple[Disposition, str]] = {
+    Intent.VOICEMAIL: ("voicemail", phrases.GOODBYE),
     Intent.OPT_OUT: ("optedOut", phrases.OPTED_OUT),
     Intent.WRONG_PERSON: ("wrongPerson", phrases.WRONG_PERSON),
     Intent.NOT_INTERESTED: ("notInterested", phrases.NOT_INTERESTED),

@@ -10,7 +10,7 @@ from callfleet_worker.answers.intents import Intent, find_intent
 from callfleet_worker.answers.parse import parse_answer
 from callfleet_worker.answers.words import Answer, is_unsure, words_of
 
-_ALWAYS = frozenset({Intent.OPT_OUT, Intent.WRONG_PERSON, Intent.WHO, Intent.REPEAT, Intent.HOLD_ON})
+_ALWAYS = frozenset({Intent.VOICEMAIL, Intent.OPT_OUT, Intent.WRONG_PERSON, Intent.WHO, Intent.REPEAT, Intent.HOLD_ON})
 _YIELD_TO_YES_NO = frozenset({Intent.BUSY, Intent.NOT_INTERESTED, Intent.GOODBYE})
 MAX_GREETINGS = 2
 MIN_WORDS_FOR_OPINION = 2
@@ -19,6 +19,8 @@ MIN_WORDS_FOR_OPINION = 2
 def interpret(question: Question | None, state: CallState, heard: str, today: date) -> Understanding:
     """What the grammars make of a turn; `question` is the pending one."""
     intent = find_intent(heard)
+    if intent is Intent.VOICEMAIL and state.answers:
+        intent = None  # a machine answers nothing before it asks for a message
     if intent in _ALWAYS:
         return Understanding(kind="intent", intent=intent)
     if intent is Intent.GREETING and state.intents.get(intent.value, 0) < MAX_GREETINGS:

@@ -11,7 +11,9 @@ from callfleet_worker.answers.intents import Intent
 DecidedBy = Literal["grammar", "llm", "template"]
 LineKind = Literal["opening", "ack", "question", "reask", "note", "filler", "closing"]
 AgentType = Literal["greeter", "qualifier", "closer"]
-Disposition = Literal["qualified", "notQualified", "notInterested", "optedOut", "incomplete", "wrongPerson"]
+Disposition = Literal[
+    "qualified", "notQualified", "notInterested", "optedOut", "incomplete", "wrongPerson", "voicemail"
+]
 
 
 class FieldAnswer(BaseModel):

@@ -1,4 +1,4 @@
-"""What a person can mean besides an answer: stop calling, wrong number, who is this, say it again, not now."""
+"""What can be meant besides an answer: leave a message, stop calling, wrong number, who is this, not now."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from callfleet_worker.answers.words import tidy, words_of
 class Intent(StrEnum):
     """Something said that is no answer, strongest first."""
 
+    VOICEMAIL = "voicemail"
     OPT_OUT = "optOut"
     WRONG_PERSON = "wrongPerson"
     NOT_INTERESTED = "notInterested"
@@ -23,6 +24,17 @@ class Intent(StrEnum):
 
 
 _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
+    (
+        # What machines say, and people hardly ever: "can I leave a message?" is a person's.
+        Intent.VOICEMAIL,
+        re.compile(
+            r"\bplease (?:\w+ )?(?:leave|record)\b[^?]{0,40}\bmessage\b(?!\?)|"
+            r"\b(?:leave|record) (?:your|me a|us a)\b[^?]{0,40}\bmessage\b(?!\?)|"
+            r"\bmessage (?:after|at) the (?:tone|beep|signal)\b|\bafter the (?:tone|beep)\b|"
+            r"\bforwarded to (?:an? )?(?:\w+ )?voice ?(?:mail|message)|\bmailbox is full\b",
+            re.IGNORECASE,
+        ),
+    ),
     (
         Intent.OPT_OUT,
         re.compile(

@@ -41,7 +41,8 @@ MAX_EVENTS = 1_000
 MAX_RESTARTS = 1
 
 _log = structlog.get_logger(__name__)
-_STRONG = frozenset({Intent.OPT_OUT, Intent.WRONG_PERSON})
+# What ends the call at once, whatever was being said.
+_STRONG = frozenset({Intent.VOICEMAIL, Intent.OPT_OUT, Intent.WRONG_PERSON})
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,8 @@ class Conversation(FrameProcessor):
         self._utterance = utterance
         match self.phase:
             case Phase.GREETING:
-                self._note(utterance, {"greeting": True})
                 self._cancel_timer("greet")
-                self._begin("start")
+                self._greeted(utterance)
             case Phase.THINKING:
                 await self._interrupt()
                 self._take(utterance)
@@ -242,6 +242,14 @@ class Conversation(FrameProcessor):
                 self._take(utterance)
                 return
         self._note(utterance, {"backchannel": True})
+
+    def _greeted(self, utterance: UtteranceFrame) -> None:
+        """Their hello answers nothing, unless it is a machine's, or says that we must not call."""
+        if find_intent(utterance.text) in _STRONG:
+            self._begin("heard", utterance.text)
+            return
+        self._note(utterance, {"greeting": True})
+        self._begin("start")
 
     def _take(self, utterance: UtteranceFrame) -> None:
         if self._kind == "start" and self._reply is None and self.state.pending is None and self._restart(utterance):

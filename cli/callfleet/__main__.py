@@ -9,6 +9,7 @@ import typer
 from callfleet.cluster.commands import cluster_app
 from callfleet.cluster.errors import ClusterError
 from callfleet.contacts import contacts_app
+from callfleet.database.commands import database_app
 from callfleet.demo.commands import demo
 from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(database_app, name="database")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
 app.add_typer(contacts_app, name="contacts")

@@ -99,7 +99,7 @@ class Keyring:
         return WrappedKey(self.newest, _seal(self.keys[self.newest], key.secret, _context(key.subject, "key")))
 
     def unwrap(self, subject: UUID, stored: WrappedKey | None) -> DataKey:
-        """The data key. Raises ErasedError without one, TamperedError for another's, KeyringError for a lost version."""
+        """The data key. Raises ErasedError without one, TamperedError for another's, KeyringError for a lost one."""
         if stored is None:
             raise ErasedError("this person was erased: what was stored is gone")
         if stored.version not in self.keys:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 from kubernetes_asyncio.client.exceptions import ApiException
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
@@ -39,6 +40,7 @@ class Context:
     store: Store
     queue: KeyedQueue[Key]
     kube: Kube
+    engine: AsyncEngine
     ledger: Ledger
     contacts: ContactBook
     runs: CampaignRuns

@@ -32,6 +32,7 @@ from callfleet_operator.reconcile import (
     contacts,
     installation,
     pool,
+    records,
     session,
 )
 from callfleet_operator.settings import OperatorSettings
@@ -80,6 +81,7 @@ class Engine:
             store=Store(),
             queue=queue,
             kube=kube,
+            engine=engine,
             ledger=ledger,
             contacts=ContactBook(engine, hash_key, lambda: ledger.epoch),
             runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
@@ -93,8 +95,8 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for key in (Key("Installation"), Key("Attempts"), Key("Admission"), Key("ContactLists")):
-            queue.add(key)
+        for kind in ("Installation", "Records", "Attempts", "Admission", "ContactLists"):
+            queue.add(Key(kind))
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
             asyncio.create_task(self._audit_forever(context), name="audit"),
@@ -173,6 +175,9 @@ class Engine:
             case "ContactLists":
                 context.queue.add_after(key, contacts.LISTS_EVERY_S)
                 await contacts.follow_lists(context)
+            case "Records":
+                context.queue.add_after(key, records.EVERY_S)
+                await records.reconcile(context)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

@@ -14,6 +14,7 @@ ACTIVE = Gauge("active_calls", "Attempts that are dialing or live.")
 COST = Histogram(
     "cost_per_call_dollars", "What settled calls cost.", buckets=(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 )
+UNPARTITIONED = Gauge("callfleet_calls_unpartitioned", "Calls outside of any year's partition; 0 when all is well.")
 ADMISSIONS = Counter("callfleet_admissions_total", "What became of requests to hold.", ["result"])
 CYCLE_SECONDS = Histogram("callfleet_admission_cycle_seconds", "How long an admission cycle took.")
 

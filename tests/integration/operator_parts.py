@@ -112,6 +112,7 @@ async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Oper
         store=Store(),
         queue=KeyedQueue(_nothing, 1),
         kube=kube,
+        engine=engine,
         ledger=ledger,
         contacts=ContactBook(engine, KEY, lambda: ledger.epoch),
         runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from callfleet_core.db.engine import CONNECT_TIMEOUT_S, database_url
+from callfleet_core.db.engine import CONNECT_TIMEOUT_S, LOCK_TIMEOUT_MS, database_url
 from callfleet_core.errors import SchemaError
 from callfleet_core.logs import configure
 from callfleet_core.settings import DatabaseSettings
@@ -58,9 +58,16 @@ def head_revision() -> str:
     return head
 
 
+def revisions() -> list[str]:
+    """Every revision that this version knows, newest first."""
+    return [item.revision for item in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
 def migrate(url: str, target: str = "head", *, down: bool = False) -> None:
     """Brings the database at `url` to `target`, one migrator at a time, in one transaction a revision."""
-    engine = create_engine(database_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    # A migration that cannot have its locks gives up, so that nobody queues behind it; the job tries again.
+    options = f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
+    engine = create_engine(database_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options})
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})

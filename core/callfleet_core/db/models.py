@@ -283,10 +283,14 @@ class CostLineRow(Base):
 
 
 class Call(Base):
-    """A call (D2 of docs/requirements.md); its id is its attempt's."""
+    """A call (D2 of docs/requirements.md), in the partition of the year of its begin_dial; its id is its attempt's."""
 
     __tablename__ = "calls"
-    __table_args__ = (Index("calls_start_time", "start_time"),)
+    __table_args__ = (
+        Index("calls_start_time", "start_time"),
+        Index("calls_contact", "contact_id", "created_at"),
+        {"postgresql_partition_by": "RANGE (created_at)"},
+    )
     id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
     status: Mapped[str]
@@ -299,7 +303,7 @@ class Call(Base):
     turns: Mapped[int] = mapped_column(server_default="0")
     decided_by: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     latency_ms_p50: Mapped[int | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    created_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=_NOW)
 
 
 class Conversation(Base):
@@ -308,7 +312,7 @@ class Conversation(Base):
     __tablename__ = "conversations"
     __table_args__ = (Index("conversations_call_seq", "call_id", "seq", unique=True),)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
-    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"))
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"))
     seq: Mapped[int]
     agent_type: Mapped[str]
     message_type: Mapped[str]
@@ -324,7 +328,7 @@ class LeadScore(Base):
     __table_args__ = (Index("lead_scores_contact", "contact_id"),)
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
-    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"), unique=True)
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), unique=True)
     qualification_score: Mapped[Decimal] = mapped_column(Numeric(3, 2))
     interest_level: Mapped[str | None]
     budget_qualified: Mapped[bool | None]
@@ -338,7 +342,7 @@ class CallUsage(Base):
     """How much of a meter a call used."""
 
     __tablename__ = "call_usage"
-    call_id: Mapped[UUID] = mapped_column(ForeignKey("calls.id"), primary_key=True)
+    call_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
     meter: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(primary_key=True)
     quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))

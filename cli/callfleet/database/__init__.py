@@ -1,0 +1,1 @@
+"""`callfleet database`: what an administrator does to CallFleet's PostgreSQL."""

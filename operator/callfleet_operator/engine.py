@@ -95,7 +95,7 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for kind in ("Installation", "Records", "Attempts", "Admission", "ContactLists"):
+        for kind in ("Installation", "Records", "ContactLists", "Attempts", "Admission"):
             queue.add(Key(kind))
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
@@ -172,12 +172,12 @@ class Engine:
             case "Installation":
                 await installation.reconcile(context)
                 context.queue.add_after(key, installation.EVERY_S)
-            case "ContactLists":
-                context.queue.add_after(key, contacts.LISTS_EVERY_S)
-                await contacts.follow_lists(context)
             case "Records":
                 context.queue.add_after(key, records.EVERY_S)
                 await records.reconcile(context)
+            case "ContactLists":
+                context.queue.add_after(key, contacts.LISTS_EVERY_S)
+                await contacts.follow_lists(context)
             case "Attempts":
                 context.queue.add_after(key, attempts.EVERY_S)
                 await attempts.reconcile(context)

@@ -66,32 +66,6 @@ def test_a_downgrade_leaves_nothing_behind(empty_database_url: str) -> None:
     assert (functions, tables) == (0, 1)  # Alembic's own table stays
 
 
-def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: str) -> None:
-    migrate(empty_database_url)
-    contact = uuid4()
-    engine = create_engine(sqlalchemy_url(empty_database_url))
-    with engine.begin() as connection:
-        connection.execute(
-            text("INSERT INTO contacts (id, namespace, number_hash, phone) VALUES (:id, 'sales', 'h', '+15550100100')"),
-            {"id": contact},
-        )
-        connection.execute(
-            text(
-                "INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position)"
-                " VALUES ('sales', 'spring', '1', :id, 0)"
-            ),
-            {"id": contact},
-        )
-    migrate(empty_database_url, "0001", down=True)
-    with engine.connect() as connection:
-        names = connection.execute(text("SELECT session_name FROM campaign_contacts")).scalars().all()
-    assert names == [session_name("spring", "1", contact)]
-    migrate(empty_database_url)
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM campaign_contacts")).scalar_one() == 1
-    engine.dispose()
-
-
 # What a release before would have had in it, and must have after any way there and back.
 KEPT = (
     "contacts", "consents", "campaigns", "campaign_contacts", "accounts", "dial_attempts", "holds", "ledger_entries",
@@ -135,3 +109,29 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
             )
             for table in KEPT
         }
+
+
+def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    contact = uuid4()
+    engine = create_engine(sqlalchemy_url(empty_database_url))
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO contacts (id, namespace, number_hash, phone) VALUES (:id, 'sales', 'h', '+15550100100')"),
+            {"id": contact},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position)"
+                " VALUES ('sales', 'spring', '1', :id, 0)"
+            ),
+            {"id": contact},
+        )
+    migrate(empty_database_url, "0001", down=True)
+    with engine.connect() as connection:
+        names = connection.execute(text("SELECT session_name FROM campaign_contacts")).scalars().all()
+    assert names == [session_name("spring", "1", contact)]
+    migrate(empty_database_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM campaign_contacts")).scalar_one() == 1
+    engine.dispose()

@@ -138,7 +138,10 @@ def _hash_key() -> bytes:
 def _assert_schema(database_url: str) -> None:
     found, needed = current_revision(database_url), head_revision()
     if found != needed:
-        raise SchemaError(f"the database is at revision {found}, this command needs {needed}: use the same version")
+        raise SchemaError(
+            f"the database is at revision {found}, this command needs {needed}:"
+            " use the installation's version, or run callfleet database migrate"
+        )
 
 
 def _assert_name(value: str, option: str) -> None:

@@ -18,6 +18,10 @@ def test_a_campaign_waits_for_its_carrier_and_then_calls_with_it(world: World) -
     assert "twilio-main is not there: create it" in campaign["status"]["summary"]
     world.apply(_secret(world))
     world.until(lambda: world.states() == ["Completed"], "the call", 240)
+    waited = world.installation.kubectl(
+        "wait", "campaign/spring-leads", "-n", world.namespace, "--for=condition=Finished", "--timeout=30s"
+    )
+    assert "condition met" in waited
     (attempt,) = [item for item in world.attempts() if item["state"] != "revoked"]
     assert (attempt["account_sid"], attempt["end_status"]) == (OWN_ACCOUNT[0], "completed")
     assert [call["status"] for call in world.carrier_calls(PERSON, OWN_ACCOUNT)] == ["completed"]

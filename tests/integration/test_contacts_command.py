@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.books import CONSENT, KEY, number
+from tests.integration.books import CONSENT, KEY, RING, number
 
 from callfleet_core.db.migrate import migrate
 
@@ -28,7 +28,7 @@ def callfleet(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 @pytest.fixture
 def given(database_url: str) -> dict[str, str]:
-    return {"DATABASE_URL": database_url, "CALLFLEET_HASH_KEY": KEY.decode()}
+    return {"DATABASE_URL": database_url, "CALLFLEET_HASH_KEY": KEY.decode(), "CALLFLEET_ENCRYPTION_KEYS": RING.text()}
 
 
 IMPORT = ("import", "--namespace", "sales", "--list", "spring-2026")

@@ -150,7 +150,7 @@ async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: dat
     wait = SECOND_LOOKUP_AFTER if attempt.lookups_empty else POLL_EVERY
     if attempt.last_lookup_at is not None and now - attempt.last_lookup_at < wait:
         return
-    numbers = await context.ledger.numbers(attempt.id)
+    numbers = await context.privacy.numbers(attempt.id)
     carrier = await context.carriers.client(attempt.account_sid)
     calls = await carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
     known = await context.ledger.known_sids([call.sid for call in calls])
@@ -180,9 +180,9 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
             duration_s = call.duration_s if call else None
         if duration_s is None:
             raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
-        numbers = await context.ledger.numbers(attempt.id)
+        prefixes = await context.contacts.prefixes([attempt.contact_id])
         # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
-        usage = CallUsage(number=numbers.to, duration_s=duration_s, stream_s=duration_s)
+        usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
         lines = context.costs.actual(usage, begun)
     if await context.ledger.settle(attempt.id, lines) == "settled":
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))

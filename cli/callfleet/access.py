@@ -1,0 +1,59 @@
+"""What an administrator's commands need of an installation: its database and its keys, from the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Final
+
+import typer
+
+from callfleet_core.crypto import Keyring
+from callfleet_core.db.migrate import current_revision, head_revision
+from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
+from callfleet_core.subjects import Subjects
+
+HASH_KEY: Final = "CALLFLEET_HASH_KEY"
+ENCRYPTION_KEYS: Final = "CALLFLEET_ENCRYPTION_KEYS"
+SHORTEST_KEY: Final = 32
+_SECRET: Final = "kubectl get secret callfleet-operator -n callfleet -o jsonpath='{{.data.{0}}}' | base64 -d"  # noqa: S105  # how to read it
+
+DatabaseUrl = Annotated[
+    str, typer.Option(envvar="DATABASE_URL", show_default=False, help="CallFleet's PostgreSQL, as its schema's owner.")
+]
+
+
+def how_to_read(key: str) -> str:
+    """The command that reads an entry of the installation's Secret."""
+    return _SECRET.format(key)
+
+
+def assert_database(database_url: str) -> None:
+    """Raises CallFleetError without a database, SchemaError for one of another version."""
+    if not database_url:
+        raise CallFleetError(
+            "DATABASE_URL is missing: give --database-url, or take it from the installation:"
+            f" {how_to_read('DATABASE_URL')}"
+        )
+    found, needed = current_revision(database_url), head_revision()
+    if found != needed:
+        raise SchemaError(
+            f"the database is at revision {found}, this command needs {needed}: use the same version, or run"
+            " callfleet database migrate"
+        )
+
+
+def keys_from_environment() -> Subjects:
+    """The installation's keys. Raises HashKeyError or KeyringError saying where they are to be had."""
+    key = os.environ.get(HASH_KEY, "")
+    if len(key) < SHORTEST_KEY:
+        raise HashKeyError(
+            f"{HASH_KEY} is missing: contacts are keyed by it, so it must be the installation's:"
+            f" export {HASH_KEY}=$({how_to_read(HASH_KEY)})"
+        )
+    ring = os.environ.get(ENCRYPTION_KEYS, "")
+    if not ring:
+        raise CallFleetError(
+            f"{ENCRYPTION_KEYS} is missing: people are encrypted with the installation's:"
+            f" export {ENCRYPTION_KEYS}=$({how_to_read(ENCRYPTION_KEYS)})"
+        )
+    return Subjects(Keyring.parse(ring), key.encode())

@@ -46,7 +46,7 @@ def test_ten_people_of_all_kinds_at_once(world: World) -> None:
     agent = campaign["spec"]["agent"]
     agent["questions"] = [question for question in agent["questions"] if question["name"] in QUESTIONS]
     world.apply(world.budget("5.00"), campaign)
-    world.until(lambda: _all_over(world), "every call's end", 240)
+    world.until(lambda: _all_over(world), "every call's end", 300)
     world.until(lambda: _all_stored(world), "what was said in each", 20)
     ends = _ends(world)
     assert ends == ENDS, _said(world, ends)
@@ -75,7 +75,7 @@ def _ends(world: World) -> dict[str, tuple[str, str]]:
 
 
 def _said(world: World, ends: dict[str, tuple[str, str]]) -> str:
-    """The talks that did not end as they should, for whoever reads the failure."""
+    """The talks that did not end as they should, and what the pods complain of, for whoever reads the failure."""
     wrong = [phone for phone, end in ends.items() if end != ENDS[phone]]
     rows = world.rows(
         "SELECT k.phone, t.message_type, t.content, t.metadata FROM conversations t"
@@ -83,7 +83,8 @@ def _said(world: World, ends: dict[str, tuple[str, str]]) -> str:
         " WHERE k.namespace = %(namespace)s AND k.phone = ANY(%(wrong)s) ORDER BY k.phone, t.seq",
         wrong=wrong,
     )
-    return "\n".join(f"{row['phone']} {row['message_type']}: {row['content']} {row['metadata'] or ''}" for row in rows)
+    said = [f"{row['phone']} {row['message_type']}: {row['content']} {row['metadata'] or ''}" for row in rows]
+    return "\n".join([*said, *world.complaints()])
 
 
 def _check_dials(world: World) -> None:

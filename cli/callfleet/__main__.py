@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from callfleet.calls import calls_app
 from callfleet.cluster.commands import cluster_app
 from callfleet.cluster.errors import ClusterError
 from callfleet.contacts import contacts_app
@@ -29,6 +30,7 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(database_app, name="database")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
+app.add_typer(calls_app, name="calls")
 app.add_typer(contacts_app, name="contacts")
 app.command("demo")(demo)
 app.command("simulator", context_settings=PASS_ON)(simulator)

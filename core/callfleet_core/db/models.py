@@ -198,6 +198,7 @@ class Account(Base):
 
 
 _OPEN = text("state IN ('granted', 'dialing', 'placed')")
+_BEGUN = text("begun_at IS NOT NULL")
 _UNSETTLED = text("state NOT IN ('revoked', 'settled')")
 
 
@@ -210,6 +211,9 @@ class DialAttempt(Base):
         Index("dial_attempts_unsettled", "state", postgresql_where=_UNSETTLED),
         Index("dial_attempts_session", "namespace", "session_name", "number"),
         Index("dial_attempts_run", "namespace", "campaign", "run_id", "contact_id"),
+        Index("dial_attempts_history", "namespace", "begun_at", "id", postgresql_where=_BEGUN),
+        Index("dial_attempts_campaign_history", "namespace", "campaign", "begun_at", "id", postgresql_where=_BEGUN),
+        Index("dial_attempts_contact_history", "contact_id", "begun_at", "id", postgresql_where=_BEGUN),
         CheckConstraint("number >= 1"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -104,11 +104,16 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
     async with engine.connect() as connection:
         return {
             table: sorted(
-                json.dumps(dict(row), default=str, sort_keys=True)
-                for row in (await connection.execute(text(f"SELECT * FROM {table}"))).mappings()  # noqa: S608 - ours
+                # A script is compared by what it says: on the way its keys may change places, and with them its hash.
+                json.dumps({key: row[key] for key in row if key != "script_digest"}, default=str, sort_keys=True)
+                for row in (await connection.execute(text(_content_of(table)))).mappings()
             )
             for table in KEPT
         }
+
+
+def _content_of(table: str) -> str:
+    return f"SELECT t.*{', t.script' if table == 'dial_attempts' else ''} FROM {table} t"  # noqa: S608  # ours
 
 
 def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: str) -> None:

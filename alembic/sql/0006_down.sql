@@ -1,22 +1,15 @@
 DROP FUNCTION erase_contact(uuid);
-CREATE OR REPLACE FUNCTION gate_refusal(p_contact uuid, p_account_sid text) RETURNS text LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_now timestamptz := clock_timestamp();
-BEGIN
-    IF (SELECT stopped FROM installation WHERE id = 1) THEN
-        RETURN 'Stopped';
-    END IF;
-    IF NOT EXISTS (SELECT 1 FROM consents
-                   WHERE contact_id = p_contact AND revoked_at IS NULL AND given_at <= v_now) THEN
-        RETURN 'NoConsent';
-    END IF;
-    -- Unknown accounts count as real: the gate fails closed.
-    IF NOT COALESCE((SELECT simulated FROM carrier_accounts WHERE account_sid = p_account_sid), false)
-       AND NOT EXISTS (SELECT 1 FROM dial_allowlist a JOIN contacts c USING (number_hash) WHERE c.id = p_contact) THEN
-        RETURN 'DoNotCall';
-    END IF;
-    RETURN NULL;
-END $$;
+CREATE OR REPLACE FUNCTION gate(p_contact uuid, p_account_sid text) RETURNS TABLE (reason text) LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN (SELECT stopped FROM installation WHERE id = 1) THEN 'Stopped'
+        WHEN NOT EXISTS (SELECT 1 FROM consents WHERE contact_id = p_contact AND revoked_at IS NULL
+                         AND given_at <= clock_timestamp()) THEN 'NoConsent'
+        -- Unknown accounts count as real: the gate fails closed.
+        WHEN NOT COALESCE((SELECT simulated FROM carrier_accounts WHERE account_sid = p_account_sid), false)
+             AND NOT EXISTS (SELECT 1 FROM dial_allowlist JOIN contacts c USING (number_hash) WHERE c.id = p_contact)
+            THEN 'DoNotCall'
+        END;
+$$;
 CREATE OR REPLACE FUNCTION dial_order(p_attempt uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
         'attempt_id', a.id, 'number', a.number, 'namespace', a.namespace, 'campaign', a.campaign,

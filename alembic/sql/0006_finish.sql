@@ -8,27 +8,18 @@ ALTER TABLE conversations ALTER COLUMN content SET NOT NULL;
 ALTER TABLE calls DROP COLUMN plain_recording_url;
 
 -- Whoever was erased is not called again: their keyed hash stays, to know them by.
-CREATE OR REPLACE FUNCTION gate_refusal(p_contact uuid, p_account_sid text) RETURNS text LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_now timestamptz := clock_timestamp();
-BEGIN
-    IF (SELECT stopped FROM installation WHERE id = 1) THEN
-        RETURN 'Stopped';
-    END IF;
-    IF EXISTS (SELECT 1 FROM contacts WHERE id = p_contact AND erased_at IS NOT NULL) THEN
-        RETURN 'DoNotCall';
-    END IF;
-    IF NOT EXISTS (SELECT 1 FROM consents
-                   WHERE contact_id = p_contact AND revoked_at IS NULL AND given_at <= v_now) THEN
-        RETURN 'NoConsent';
-    END IF;
-    -- Unknown accounts count as real: the gate fails closed.
-    IF NOT COALESCE((SELECT simulated FROM carrier_accounts WHERE account_sid = p_account_sid), false)
-       AND NOT EXISTS (SELECT 1 FROM dial_allowlist a JOIN contacts c USING (number_hash) WHERE c.id = p_contact) THEN
-        RETURN 'DoNotCall';
-    END IF;
-    RETURN NULL;
-END $$;
+CREATE OR REPLACE FUNCTION gate(p_contact uuid, p_account_sid text) RETURNS TABLE (reason text) LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN (SELECT stopped FROM installation WHERE id = 1) THEN 'Stopped'
+        WHEN EXISTS (SELECT 1 FROM contacts WHERE id = p_contact AND erased_at IS NOT NULL) THEN 'DoNotCall'
+        WHEN NOT EXISTS (SELECT 1 FROM consents WHERE contact_id = p_contact AND revoked_at IS NULL
+                         AND given_at <= clock_timestamp()) THEN 'NoConsent'
+        -- Unknown accounts count as real: the gate fails closed.
+        WHEN NOT COALESCE((SELECT simulated FROM carrier_accounts WHERE account_sid = p_account_sid), false)
+             AND NOT EXISTS (SELECT 1 FROM dial_allowlist JOIN contacts c USING (number_hash) WHERE c.id = p_contact)
+            THEN 'DoNotCall'
+        END;
+$$;
 
 -- Number and name leave the database as they are stored; who holds the namespace's key can read them.
 CREATE OR REPLACE FUNCTION dial_order(p_attempt uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$

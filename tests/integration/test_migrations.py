@@ -107,10 +107,12 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
     """The rows of each table as text, in one order; what is personal in the clear, since its keys may change."""
     async with engine.connect() as connection:
         rows = {
-            table: [dict(row) for row in (await connection.execute(text(f"SELECT * FROM {table}"))).mappings()]  # noqa: S608 - ours
+            table: [dict(row) for row in (await connection.execute(text(_content_of(table)))).mappings()]
             for table in KEPT
         }
     people = {row["id"]: SUBJECTS.open(row) for row in rows["contacts"]}
+    for row in rows["dial_attempts"]:
+        del row["script_digest"]  # compared by what it says: on the way its keys may change places
     for row in rows["contacts"]:
         person = people[row["id"]]
         row |= {"phone": person.phone, "name": person.name, "wrapped_key": None}
@@ -120,6 +122,10 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
     return {
         table: sorted(json.dumps(row, default=str, sort_keys=True) for row in found) for table, found in rows.items()
     }
+
+
+def _content_of(table: str) -> str:
+    return f"SELECT t.*{', t.script' if table == 'dial_attempts' else ''} FROM {table} t"  # noqa: S608  # ours
 
 
 def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: str) -> None:

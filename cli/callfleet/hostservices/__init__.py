@@ -2,10 +2,18 @@
 
 from callfleet.hostservices.errors import HostServiceError
 from callfleet.hostservices.ollama import OllamaServer, ollama
-from callfleet.hostservices.postgres import PostgresServer, clean_up, fresh_database, postgres
+from callfleet.hostservices.postgres import (
+    DURABLE,
+    PostgresServer,
+    clean_up,
+    fresh_database,
+    postgres,
+    postgres_program,
+)
 from callfleet.hostservices.redis import RedisServer, redis
 
 __all__ = [
+    "DURABLE",
     "HostServiceError",
     "OllamaServer",
     "PostgresServer",
@@ -14,5 +22,6 @@ __all__ = [
     "fresh_database",
     "ollama",
     "postgres",
+    "postgres_program",
     "redis",
 ]

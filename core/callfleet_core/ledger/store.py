@@ -7,161 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet_core.errors import StaleEpochError
+from callfleet_core.ledger.fencing import named
+from callfleet_core.ledger.holding import HoldDesk
+from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult
 from callfleet_core.pricing import CostLine
-from callfleet_core.windows import TOTAL, Window
+from callfleet_core.windows import Window
 
-GRANT_EXPIRES_AFTER_S = 120
-_STALE_EPOCH_SQLSTATE = "CF001"
 # More unsettled attempts than this are walked in the next cycle; one cycle stays bounded.
 MAX_ATTEMPTS_A_CYCLE = 1_000
-
-
-# The states of an attempt that may still be dialled or is being talked on (docs/architecture.md).
-OPEN_STATES = frozenset({"granted", "dialing", "placed"})
-
-
-class HoldResult(StrEnum):
-    """What became of a request to hold: Held, or why not, in the words of a session's reason."""
-
-    HELD = "Held"
-    CLOSED = "Closed"
-    BUDGET_EXHAUSTED = "BudgetExhausted"
-    BUDGET_HELD = "BudgetHeld"
-    BUDGET_NOT_FOUND = "BudgetNotFound"
-    CURRENCY_MISMATCH = "CurrencyMismatch"
-    NUMBER_BUSY = "NumberBusy"
-    DO_NOT_CALL = "DoNotCall"
-    NO_CONSENT = "NoConsent"
-    SUSPENDED = "Suspended"
-    STOPPED = "Stopped"
-    WINDOW_CLOSED = "WindowClosed"
-
-
-class LimitResult(StrEnum):
-    """What became of a limit: in force, older than the one in force, or in another currency than the account."""
-
-    APPLIED = "Applied"
-    STALE = "Stale"
-    CURRENCY_MISMATCH = "CurrencyMismatch"
-
-
-@dataclass(frozen=True)
-class HoldRequest:
-    """One attempt asked for: its worst case is held in every account of `accounts`, or in none."""
-
-    attempt_id: UUID
-    number: int
-    namespace: str
-    campaign: str
-    run_id: str
-    contact_id: UUID
-    session_name: str
-    session_uid: str
-    pod_uid: str
-    amount_micros: int
-    currency: str
-    accounts: tuple[str, ...]
-    time_limit_s: int
-    ring_timeout_s: int
-    max_queue_s: int
-    account_sid: str
-    from_number: str
-    time_zone: str
-    script: dict[str, Any]
-    max_attempts: int = 1
-    expires_after_s: int = GRANT_EXPIRES_AFTER_S
-
-
-@dataclass(frozen=True)
-class HoldAnswer:
-    """The ledger's answer; `shortfall_micros` is the money missing in `account`."""
-
-    attempt_id: UUID
-    result: HoldResult
-    account: str | None = None
-    shortfall_micros: int | None = None
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Balance:
-    """An account's balances in micros; no limit means that it only counts."""
-
-    key: str
-    namespace: str
-    kind: str
-    name: str
-    time_window: str
-    window_start: datetime | None
-    window_end: datetime | None
-    currency: str
-    limit_micros: int | None
-    held_micros: int
-    spent_micros: int
-    closed: bool
-    suspended: bool
-    overrun: bool
-    limit_uid: str
-    limit_generation: int
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """An attempt as the operator's watchdogs and settlements see it; it names no person."""
-
-    id: UUID
-    state: str
-    number: int
-    namespace: str
-    campaign: str
-    run_id: str
-    contact_id: UUID
-    session_name: str
-    session_uid: str
-    account_sid: str
-    currency: str
-    hold_micros: int
-    time_limit_s: int
-    ring_timeout_s: int
-    max_queue_s: int
-    granted_pod_uid: str
-    granted_at: datetime
-    expires_at: datetime
-    begun_at: datetime | None
-    placed_at: datetime | None
-    answered_at: datetime | None
-    ended_at: datetime | None
-    cancel_requested_at: datetime | None
-    call_sid: str | None
-    reason: str | None
-    end_status: str | None
-    duration_s: int | None
-    actual_micros: int | None
-    lookups_empty: int
-    last_lookup_at: datetime | None
-    disposition: str | None
-    uncovered: bool
-    counts: bool
-    # Attempts of the session so far that count, and those that never reached the carrier and do not.
-    tries: int
-    not_placed: int
-
-
-def account_key(namespace: str, kind: str, name: str, window: Window = TOTAL) -> str:
-    """An account's identity: not a UID, so that delete and re-apply keeps what was spent."""
-    return f"{namespace}/{kind}/{name}/{window.key}"
-
 
 _ATTEMPT_COLUMNS = ", ".join(
     f"a.{name}"
@@ -186,6 +47,7 @@ class Ledger:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._desk = HoldDesk(engine)
         self._epoch = 0
 
     @property
@@ -244,9 +106,7 @@ class Ledger:
         """Holds a batch in the order given, in one transaction, each item whole or not at all."""
         if not requests:
             return []
-        batch = json.dumps([asdict(request) for request in requests], default=str)
-        answers = await self._write("ledger_hold(:epoch, CAST(:batch AS jsonb))", epoch=self._epoch, batch=batch)
-        return [_hold_answer(answer) for answer in answers]
+        return await self._desk.hold(self._epoch, requests)
 
     async def revoke(self, attempt_id: UUID, reason: str) -> str:
         """Takes a grant back and returns its money; answers the state met when it was no longer granted."""
@@ -285,7 +145,9 @@ class Ledger:
     async def unsettled_attempts(self) -> list[Attempt]:
         """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence, oldest first."""
         return await self._attempts(
-            "a.state NOT IN ('revoked', 'settled') OR (a.state = 'settled' AND a.reason = 'LateEvidence')"
+            # Each arm is what a partial index has: the settled ones, nearly all, are never read.
+            "a.state IN ('granted', 'dialing', 'placed') OR a.state = 'ended'"
+            " OR (a.state = 'settled' AND a.reason = 'LateEvidence')"
         )
 
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
@@ -352,32 +214,7 @@ class Ledger:
             async with self._engine.begin() as connection:
                 return (await connection.execute(text(f"SELECT {call}"), parameters)).scalar_one()
         except DBAPIError as error:
-            raise _named(error) from None
-
-
-async def assert_epoch(connection: AsyncConnection, epoch: int) -> None:
-    """Fences a transaction of the operator's. Raises StaleEpochError when another one leads."""
-    try:
-        await connection.execute(text("SELECT ledger_assert_epoch(:epoch)"), {"epoch": epoch})
-    except DBAPIError as error:
-        raise _named(error) from None
-
-
-def _named(error: DBAPIError) -> Exception:
-    if getattr(error.orig, "sqlstate", None) == _STALE_EPOCH_SQLSTATE:
-        return StaleEpochError("another operator leads: this one must take a new epoch before it writes")
-    return error
-
-
-def _hold_answer(answer: dict[str, Any]) -> HoldAnswer:
-    expires_at = answer.get("expires_at")
-    return HoldAnswer(
-        attempt_id=UUID(answer["attempt_id"]),
-        result=HoldResult(answer["result"]),
-        account=answer.get("account"),
-        shortfall_micros=answer.get("shortfall_micros"),
-        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
-    )
+            raise named(error) from None
 
 
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.

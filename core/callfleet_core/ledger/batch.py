@@ -1,0 +1,102 @@
+"""What `ledger_hold` is sent: a batch in which what items have in common is said once, and a script only when new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from callfleet_core.ledger.records import HoldAnswer, HoldRequest, HoldResult
+
+_MOST_SCRIPTS: Final = 1_024
+
+
+class KnownScripts:
+    """The digests of the scripts that the database has for certain; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, digests: Iterable[str]) -> None:
+        """Remembers what a committed batch has stored."""
+        self._digests |= dict.fromkeys(digests)
+        while len(self._digests) > _MOST_SCRIPTS:
+            self._digests.popitem(last=False)
+
+    def forget(self) -> None:
+        """Forgets all: the database may be another one, or an older copy of itself."""
+        self._digests.clear()
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._digests
+
+
+class Batch:
+    """Requests to hold, as one JSON document; `scripts` are the texts by digest."""
+
+    def __init__(self, requests: Sequence[HoldRequest]) -> None:
+        self._requests = requests
+        self.scripts: dict[str, str] = {}
+        self._terms: dict[tuple[object, ...], int] = {}
+        digests: dict[int, str] = {}
+        self._items = [self._item(request, digests) for request in requests]
+
+    def document(self, known: KnownScripts) -> str:
+        """The JSON, with the scripts that are not `known`."""
+        document: dict[str, object] = {
+            "terms": [dict(zip(_TERMS, terms, strict=True)) for terms in self._terms],
+            "items": self._items,
+        }
+        new = [text for digest, text in self.scripts.items() if digest not in known]
+        return json.dumps(document | {"scripts": new} if new else document)
+
+    def answers(self, answers: Sequence[Mapping[str, Any]]) -> list[HoldAnswer]:
+        """The database's answers, which come in the order of the requests."""
+        return [_answer(request, answer) for request, answer in zip(self._requests, answers, strict=True)]
+
+    def _item(self, request: HoldRequest, digests: dict[int, str]) -> dict[str, object]:
+        # Requests of one campaign mostly share the very object, which lives as long as they do.
+        digest = digests.get(id(request.script))
+        if digest is None:
+            digest = digests[id(request.script)] = self._keep(request.script)
+        terms = (
+            digest, request.namespace, request.campaign, request.run_id, request.currency, request.accounts,
+            request.time_limit_s, request.ring_timeout_s, request.max_queue_s, request.account_sid,
+            request.from_number, request.time_zone, request.max_attempts, request.expires_after_s,
+        )  # fmt: skip
+        return {
+            "attempt_id": str(request.attempt_id),
+            "number": request.number,
+            "contact_id": str(request.contact_id),
+            "session_name": request.session_name,
+            "session_uid": request.session_uid,
+            "pod_uid": request.pod_uid,
+            "amount_micros": request.amount_micros,
+            "terms": self._terms.setdefault(terms, len(self._terms)),
+        }
+
+    def _keep(self, script: dict[str, Any]) -> str:
+        text = json.dumps(script, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self.scripts[digest] = text
+        return digest
+
+
+_TERMS: Final = (
+    "script", "namespace", "campaign", "run_id", "currency", "accounts", "time_limit_s", "ring_timeout_s",
+    "max_queue_s", "account_sid", "from_number", "time_zone", "max_attempts", "expires_after_s",
+)  # fmt: skip
+
+
+def _answer(request: HoldRequest, answer: Mapping[str, Any]) -> HoldAnswer:
+    expires_at = answer.get("expires_at")
+    return HoldAnswer(
+        attempt_id=request.attempt_id,
+        result=HoldResult(answer["result"]),
+        account=answer.get("account"),
+        shortfall_micros=answer.get("shortfall_micros"),
+        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+    )

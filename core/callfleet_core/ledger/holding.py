@@ -1,0 +1,115 @@
+"""Holds that are asked for at the same time go into one transaction, so that they share its locks and its fsync."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callfleet_core.ledger.batch import Batch, KnownScripts
+from callfleet_core.ledger.fencing import named
+from callfleet_core.ledger.records import HoldAnswer, HoldRequest
+
+# One transaction waits for its commit while the next one is being judged; more would only queue at the accounts.
+_IN_FLIGHT: Final = 2
+MOST_ITEMS: Final = 500
+_SCRIPT_MISSING: Final = "23503"  # foreign_key_violation
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one caller asks for, under the epoch in which it was planned."""
+
+    epoch: int
+    requests: tuple[HoldRequest, ...]
+    answers: asyncio.Future[list[HoldAnswer]]
+
+
+class HoldDesk:
+    """Where all holds of one operator are asked for; callers wait in the order in which they came."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        # One statement is one transaction: no BEGIN and COMMIT of their own.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._known = KnownScripts()
+        self._queue: deque[_Asked] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def hold(self, epoch: int, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
+        """Holds in the order given, each item whole or not at all; answers in the same order.
+
+        A caller that is cancelled has perhaps been granted what it asked for: such grants expire.
+        """
+        asked = _Asked(epoch, tuple(requests), asyncio.get_running_loop().create_future())
+        self._queue.append(asked)
+        self._serve()
+        return await asked.answers
+
+    def _serve(self) -> None:
+        while self._queue and len(self._running) < _IN_FLIGHT:
+            task = asyncio.create_task(self._answer(self._next()))
+            self._running.add(task)
+            task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._serve()
+
+    def _next(self) -> list[_Asked]:
+        """The callers of the next transaction: of one epoch, at most MOST_ITEMS, but at least one."""
+        together = [self._queue.popleft()]
+        items = len(together[0].requests)
+        while self._queue and self._queue[0].epoch == together[0].epoch:
+            items += len(self._queue[0].requests)
+            if items > MOST_ITEMS:
+                break
+            together.append(self._queue.popleft())
+        return together
+
+    async def _answer(self, together: list[_Asked]) -> None:
+        try:
+            answers = await self._hold(together[0].epoch, [item for asked in together for item in asked.requests])
+        except BaseException as error:  # noqa: BLE001  # whatever it was, it is the callers' to handle
+            await self._failed(together, error)
+            return
+        for asked in together:
+            if not asked.answers.done():
+                asked.answers.set_result(answers[: len(asked.requests)])
+            del answers[: len(asked.requests)]
+
+    async def _failed(self, together: list[_Asked], error: BaseException) -> None:
+        """One caller's bad item is that caller's error alone; where nothing can be known, all are told."""
+        if isinstance(error, DBAPIError) and not error.connection_invalidated and len(together) > 1:
+            for asked in together:
+                await self._answer([asked])
+            return
+        for asked in together:
+            if not asked.answers.done():
+                asked.answers.set_exception(error)
+
+    async def _hold(self, epoch: int, requests: list[HoldRequest]) -> list[HoldAnswer]:
+        batch = Batch(requests)
+        try:
+            answers = await self._call(epoch, batch.document(self._known))
+        except IntegrityError as error:
+            if getattr(error.orig, "sqlstate", None) != _SCRIPT_MISSING:
+                raise
+            # The database lost a script that it had: it was restored from a backup.
+            self._known.forget()
+            answers = await self._call(epoch, batch.document(self._known))
+        self._known.add(batch.scripts)
+        return batch.answers(answers)
+
+    async def _call(self, epoch: int, document: str) -> list[dict[str, Any]]:
+        try:
+            async with self._engine.connect() as connection:
+                result = await connection.exec_driver_sql("SELECT ledger_hold(%s, %s::jsonb)", (epoch, document))
+                answers: list[dict[str, Any]] = result.scalar_one()
+                return answers
+        except DBAPIError as error:
+            raise named(error) from None

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from callfleet.attempts import attempts_app
 from callfleet.cluster.commands import cluster_app
 from callfleet.cluster.errors import ClusterError
 from callfleet.contacts import contacts_app
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(attempts_app, name="attempts")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(database_app, name="database")
 app.add_typer(parts_app, name="parts")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from collections.abc import Callable, Coroutine, Iterator
@@ -15,20 +14,17 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
+from callfleet.database.access import how_to_read, with_database
 from callfleet_core.api.common import ObjectName
 from callfleet_core.contactlist import ContactListError, Row, read_contacts
-from callfleet_core.db.engine import create_engine
-from callfleet_core.db.migrate import current_revision, head_revision
-from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
+from callfleet_core.errors import HashKeyError
 from callfleet_core.lists import MAX_PROBLEMS, ContactLists, Imported, ImportRefusedError
 
 contacts_app = typer.Typer(help="Contact lists in the database, which campaigns name.", no_args_is_help=True)
 
 HASH_KEY: Final = "CALLFLEET_HASH_KEY"
 SHORTEST_KEY: Final = 32
-_SECRET: Final = "kubectl get secret callfleet-operator -n callfleet -o jsonpath='{{.data.{0}}}' | base64 -d"  # noqa: S105  # how to read it
 # Where nobody watches, a line for so many rows.
 LINE_EVERY: Final = 100_000
 
@@ -99,30 +95,11 @@ def delete_list(
 
 def _run(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
     """Does something with the lists. Raises CallFleetError saying what is missing, KeyboardInterrupt as Exit 130."""
-    if not database_url:
-        raise CallFleetError(
-            f"DATABASE_URL is missing: give --database-url, or take it from the installation: {_how('DATABASE_URL')}"
-        )
     try:
-        _assert_schema(database_url)
-        return asyncio.run(_with_lists(database_url, work))
-    except OperationalError as error:
-        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+        return with_database(database_url, lambda engine: work(ContactLists(engine)))
     except KeyboardInterrupt as interrupt:
         typer.echo("stopped; `callfleet contacts lists` says what is there", err=True)
         raise typer.Exit(130) from interrupt
-
-
-async def _with_lists(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
-    engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
-    try:
-        return await work(ContactLists(engine))
-    finally:
-        await engine.dispose()
-
-
-def _how(key: str) -> str:
-    return _SECRET.format(key)
 
 
 def _hash_key() -> bytes:
@@ -130,18 +107,9 @@ def _hash_key() -> bytes:
     if len(key) < SHORTEST_KEY:
         raise HashKeyError(
             f"{HASH_KEY} is missing: contacts are keyed by it, so it must be the installation's:"
-            f" export {HASH_KEY}=$({_how(HASH_KEY)})"
+            f" export {HASH_KEY}=$({how_to_read(HASH_KEY)})"
         )
     return key.encode()
-
-
-def _assert_schema(database_url: str) -> None:
-    found, needed = current_revision(database_url), head_revision()
-    if found != needed:
-        raise SchemaError(
-            f"the database is at revision {found}, this command needs {needed}:"
-            " use the installation's version, or run callfleet database migrate"
-        )
 
 
 def _assert_name(value: str, option: str) -> None:

@@ -54,7 +54,8 @@ CREATE TABLE carrier_differences (
     id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     account_sid text NOT NULL REFERENCES carrier_accounts (account_sid),
     day date NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('UnknownCall', 'MissingCall', 'Status', 'Duration', 'Price', 'Unpriced')),
+    kind text NOT NULL CHECK (kind IN ('UnknownCall', 'MissingCall', 'Status', 'Duration', 'Price',
+                                      'Unpriced', 'Currency')),
     call_sid text NOT NULL,
     attempt_id uuid REFERENCES dial_attempts (id),
     expected text NOT NULL DEFAULT '',
@@ -224,7 +225,7 @@ BEGIN
                       AND a.begun_at >= (p_day - 6)::timestamp AT TIME ZONE 'UTC'
                       AND a.begun_at < (p_day + 1)::timestamp AT TIME ZONE 'UTC')
         ON CONFLICT (account_sid, day) DO UPDATE SET requested_at = EXCLUDED.requested_at,
-            next_at = EXCLUDED.next_at;
+            next_at = EXCLUDED.next_at, problem = NULL;
     GET DIAGNOSTICS v_accounts = ROW_COUNT;
     IF v_accounts > 0 THEN
         INSERT INTO audit_log (actor, action, subject, reason, before, after) VALUES (p_actor, 'ledger.reconcile',

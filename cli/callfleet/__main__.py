@@ -15,6 +15,7 @@ from callfleet.demo.commands import demo
 from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
 from callfleet.interrupts import Interrupts, end_with_make
+from callfleet.ledger import ledger_app
 from callfleet.parts.commands import parts_app
 from callfleet.parts.errors import PartError
 from callfleet.simulator import PASS_ON, simulator
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(attempts_app, name="attempts")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(database_app, name="database")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
 app.add_typer(contacts_app, name="contacts")

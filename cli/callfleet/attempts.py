@@ -67,7 +67,9 @@ def list_attempts(
 def resolve(
     attempt: Annotated[UUID, typer.Argument(help="The attempt's ID, from `callfleet attempts list`.")],
     verdict: Annotated[Verdict, typer.Option("--as", help="What became of it.")],
-    reason: Annotated[str, typer.Option(help="How you know; kept in the audit log.")],
+    reason: Annotated[
+        str, typer.Option(help="How you know; kept in the audit log for ever: no numbers, no names of those called.")
+    ],
     actor: Actor,
     duration_s: Annotated[
         int | None, typer.Option("--duration", min=1, help="Seconds, of a completed call, as the carrier bills them.")

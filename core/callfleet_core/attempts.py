@@ -180,5 +180,6 @@ def _refusal(result: str, known: AttemptFacts | None) -> str:
 _COLUMNS = ", ".join(AttemptFacts.__dataclass_fields__)
 _SELECT = f"SELECT {_COLUMNS} FROM attempts_overview"  # noqa: S608  # names of our own
 _IN_STATE = "state = :state"
-_OF_NEED = "(state NOT IN ('revoked', 'settled') OR end_status = 'unresolved') AND needs = ANY(:needs)"
-_UNSETTLED = "state NOT IN ('revoked', 'settled')"
+# Written as the partial indexes of open and of ended attempts are.
+_UNSETTLED = "(state IN ('granted', 'dialing', 'placed') OR state = 'ended')"
+_OF_NEED = f"({_UNSETTLED} OR end_status = 'unresolved') AND needs = ANY(:needs)"

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import (
@@ -169,11 +170,11 @@ async def test_the_same_price_posts_once_and_a_newer_one_again(office: Office) -
 
 
 async def test_a_correction_above_the_hold_stops_the_budget_until_somebody_looks(office: Office) -> None:
-    await office.call(0, price_micros=10 * VOICE)
+    await office.call(0, price_micros=3 * VOICE)
     await office.compare()
     balance = await office.books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET))
     assert balance is not None
-    assert (balance.spent_micros, balance.overrun) == (36_000 + 8 * VOICE, True)
+    assert (balance.spent_micros, balance.overrun) == (36_000 + VOICE, True)
     assert (await office.books.hold(1)).result is HoldResult.SUSPENDED
 
 
@@ -310,6 +311,8 @@ async def test_an_operator_that_no_longer_leads_posts_nothing(office: Office) ->
     await Ledger(office.books.engine).take_epoch()
     with pytest.raises(StaleEpochError):
         await office.compare()
+    with pytest.raises(DBAPIError, match="epoch 1 is over"):
+        await office.books.sql("SELECT ledger_correct(1, (SELECT id FROM dial_attempts), current_date, 1)")
     assert await office.books.budget() == (0, 36_000)
     assert await office.differences() == []
 
@@ -323,6 +326,14 @@ async def test_nothing_is_corrected_before_the_ledger_has_the_last_word(office: 
     await office.books.ended(attempt)
     assert await books.correct(attempt, day, VOICE) is None
     await office.books.ledger.settle(attempt, billed(70))
+    unknown = await office.books.held(1)
+    await office.books.dialing.begin_dial(unknown, POD, uuid4())
+    await office.books.ended(unknown, "unresolved", None)
+    await office.books.ledger.settle(unknown, [])
+    await office.books.dialing.record_placed(unknown, "CA" + "2" * 32)
+    assert await books.correct(unknown, day, VOICE) is None  # its whole cost is still to come
+    await office.books.ended(unknown)
+    assert await books.correct(unknown, day, VOICE) is None
     corrected = await asyncio.gather(*(books.correct(attempt, day, VOICE) for _ in range(8)))
     assert sorted(corrected, key=str) == [-VOICE] + [None] * 7
     assert await office.books.unbalanced() == 0

@@ -17,7 +17,10 @@ CREATE TABLE calls (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX calls_start_time ON calls (start_time);
-INSERT INTO calls SELECT * FROM calls_by_year;
+INSERT INTO calls (id, contact_id, status, disposition, start_time, end_time, duration, cost, recording_url, turns, decided_by,
+                   latency_ms_p50, created_at)
+SELECT id, contact_id, status, disposition, start_time, end_time, duration, cost, recording_url, turns, decided_by,
+       latency_ms_p50, created_at FROM calls_by_year;
 ALTER TABLE conversations DROP CONSTRAINT conversations_call_id_fkey;
 ALTER TABLE lead_scores DROP CONSTRAINT lead_scores_call_id_fkey;
 ALTER TABLE call_usage DROP CONSTRAINT call_usage_call_id_fkey;

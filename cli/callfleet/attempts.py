@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callfleet.database.access import AuditorUrl, with_database
+from callfleet.access import AuditorUrl, with_database
 from callfleet_core.attempts import (
     MAX_LISTED,
     AttemptDesk,

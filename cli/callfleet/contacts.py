@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,24 +14,22 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from callfleet.database.access import how_to_read, with_database
+from callfleet.access import DatabaseUrl, keys_from_environment, with_database
 from callfleet_core.api.common import ObjectName
 from callfleet_core.contactlist import ContactListError, Row, read_contacts
-from callfleet_core.errors import HashKeyError
+from callfleet_core.contacts import contact_id
+from callfleet_core.errors import CallFleetError
 from callfleet_core.lists import MAX_PROBLEMS, ContactLists, Imported, ImportRefusedError
+from callfleet_core.phone import normalise
+from callfleet_core.privacy import Erasure, Privacy
 
 contacts_app = typer.Typer(help="Contact lists in the database, which campaigns name.", no_args_is_help=True)
 
-HASH_KEY: Final = "CALLFLEET_HASH_KEY"
-SHORTEST_KEY: Final = 32
 # Where nobody watches, a line for so many rows.
 LINE_EVERY: Final = 100_000
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The campaigns' namespace.")]
 ListName = Annotated[str, typer.Option("--list", "-l", help="The list's name, as campaigns write it.")]
-DatabaseUrl = Annotated[
-    str, typer.Option(envvar="DATABASE_URL", show_default=False, help="CallFleet's PostgreSQL, as its schema's owner.")
-]
 Answer = TypeVar("Answer")
 
 
@@ -50,10 +47,10 @@ def import_list(
     """
     _assert_name(namespace, "--namespace")
     _assert_name(name, "--list")
-    key = _hash_key()
+    subjects = keys_from_environment()
 
     def work(lists: ContactLists) -> Coroutine[Any, Any, Imported]:
-        return lists.import_rows(namespace, name, rows, key, dry_run=dry_run, on_progress=on_progress)
+        return lists.import_rows(namespace, name, rows, subjects, dry_run=dry_run, on_progress=on_progress)
 
     try:
         with _progress(file) as (rows, on_progress):
@@ -62,6 +59,29 @@ def import_list(
         _tell_problems(error)
         raise
     typer.echo(_sentence(namespace, name, imported))
+
+
+@contacts_app.command("erase")
+def erase(
+    namespace: Namespace,
+    phone: Annotated[str, typer.Option(prompt="Number, like +15550100001", hide_input=True, help="Whose; asked for.")],
+    database_url: DatabaseUrl = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Erase a person: their key is destroyed, so that number, name and what was said are gone, in backups too.
+
+    What calls cost and that they were made stays, by an opaque id, and the person is never called again.
+    """
+    subjects = keys_from_environment()
+    contact = contact_id(namespace, normalise(phone), subjects.hash_key)
+    if not yes:
+        typer.confirm(f"Erase this person in namespace {namespace}? Nothing brings them back.", abort=True)
+    match _run(database_url, lambda lists: Privacy(lists.engine, subjects).erase(contact)):
+        case Erasure.UNKNOWN:
+            raise CallFleetError(f"nobody with this number is stored in namespace {namespace}")
+        case Erasure.OPEN:
+            raise CallFleetError("a call to this person is open: cancel it, or wait until it has ended, and try again")
+    typer.echo(f"erased: contact {contact} in {namespace}")
 
 
 @contacts_app.command("lists")
@@ -100,16 +120,6 @@ def _run(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, A
     except KeyboardInterrupt as interrupt:
         typer.echo("stopped; `callfleet contacts lists` says what is there", err=True)
         raise typer.Exit(130) from interrupt
-
-
-def _hash_key() -> bytes:
-    key = os.environ.get(HASH_KEY, "")
-    if len(key) < SHORTEST_KEY:
-        raise HashKeyError(
-            f"{HASH_KEY} is missing: contacts are keyed by it, so it must be the installation's:"
-            f" export {HASH_KEY}=$({how_to_read(HASH_KEY)})"
-        )
-    return key.encode()
 
 
 def _assert_name(value: str, option: str) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet.database.access import AuditorUrl, with_database
+from callfleet.access import AuditorUrl, with_database
 from callfleet_core.errors import CallFleetError
 from callfleet_core.money import format_micros
 from callfleet_core.reconciliation import MAX_LISTED, DifferenceKind, Noted, Progress, ReconciliationDesk

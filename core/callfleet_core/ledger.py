@@ -158,14 +158,6 @@ class Attempt:
     not_placed: int
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """Whom an attempt dials, and from which number; E.164."""
-
-    to: str
-    from_: str
-
-
 def account_key(namespace: str, kind: str, name: str, window: Window = TOTAL) -> str:
     """An account's identity: not a UID, so that delete and re-apply keeps what was spent."""
     return f"{namespace}/{kind}/{name}/{window.key}"
@@ -289,19 +281,6 @@ class Ledger:
         async with self._engine.connect() as connection:
             row = (await connection.execute(text(query), {"key": key})).mappings().one_or_none()
             return None if row is None else Balance(**row)
-
-    async def numbers(self, attempt_id: UUID) -> Numbers:
-        """The two numbers of an attempt, to search the carrier's list by. Personal: never logged."""
-        async with self._engine.connect() as connection:
-            row = await connection.execute(
-                text(
-                    "SELECT c.phone, a.from_number FROM dial_attempts a JOIN contacts c ON c.id = a.contact_id"
-                    " WHERE a.id = :attempt"
-                ),
-                {"attempt": attempt_id},
-            )
-            to, from_ = row.one()
-            return Numbers(to, from_)
 
     async def unsettled_attempts(self) -> list[Attempt]:
         """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence, oldest first."""

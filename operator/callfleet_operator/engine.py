@@ -17,6 +17,7 @@ from callfleet_core.errors import StaleEpochError
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.privacy import Privacy
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -75,9 +76,9 @@ class Engine:
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
-        hash_key = settings.callfleet_hash_key.get_secret_value().encode()
+        subjects = settings.subjects
         async with engine.begin() as connection:
-            await assert_hash_key(connection, hash_key)
+            await assert_hash_key(connection, subjects)
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
         kube = await Kube.connect()
@@ -94,8 +95,10 @@ class Engine:
             kube=kube,
             engine=engine,
             ledger=ledger,
-            contacts=ContactBook(engine, hash_key, lambda: ledger.epoch),
-            runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
+            contacts=ContactBook(engine, subjects.hash_key, lambda: ledger.epoch),
+            runs=CampaignRuns(engine, subjects, lambda: ledger.epoch),
+            privacy=Privacy(engine, subjects),
+            subjects=subjects,
             dialing=DialStore(engine),
             carriers=carriers,
             costs=CostCalculator(load_prices()),

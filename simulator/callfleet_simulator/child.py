@@ -57,14 +57,25 @@ class SpeechChild:
             await process.wait()
 
     async def ask(self, header: wire.Header, payload: bytes = b"", timeout_s: float = 30.0) -> wire.Frame:
-        """One request and its answer. Raises SpeechError when it cannot be had."""
-        async with self._turn:
-            try:
-                return await self._ask(header, payload, timeout_s)
-            except BaseException:
-                # Its answer is no longer in step with the requests: a new process is.
-                await asyncio.shield(self._restart())
-                raise
+        """One request and its answer. Raises SpeechError when it cannot be had.
+
+        Who no longer wants the answer goes; the request ends by itself, and the next one waits for that.
+        """
+        await self._turn.acquire()
+        asking = asyncio.create_task(self._in_turn(header, payload, timeout_s))
+        asking.add_done_callback(_taken_note_of)
+        return await asyncio.shield(asking)
+
+    async def _in_turn(self, header: wire.Header, payload: bytes, timeout_s: float) -> wire.Frame:
+        try:
+            return await self._ask(header, payload, timeout_s)
+        except BaseException:
+            # Its answer is no longer in step with the requests: a new process is.
+            if self._process is not None:
+                await self._restart()
+            raise
+        finally:
+            self._turn.release()
 
     async def _ask(self, header: wire.Header, payload: bytes, timeout_s: float) -> wire.Frame:
         if self._process is None or self._process.stdin is None:
@@ -90,3 +101,9 @@ class SpeechChild:
         self._restarts += 1
         log.warning("speech process restarted", process=self._name, restarts=self._restarts)
         await self.start()
+
+
+def _taken_note_of(asking: asyncio.Task[wire.Frame]) -> None:
+    """Whoever asked and went on does not fetch the error: the restart was logged."""
+    if not asking.cancelled():
+        asking.exception()

@@ -139,6 +139,17 @@ class World:
             "python", "-c", _POST, "/simulator/faults", json.dumps(fault),
         )  # fmt: skip
 
+    def complaints(self) -> list[str]:
+        """Warnings and errors in the logs of the namespace's workers and of the simulator, at most 50 of each."""
+        pods = [
+            (self.namespace, item["metadata"]["name"]) for item in self.installation.objects("pods", self.namespace)
+        ]
+        found: list[str] = []
+        for namespace, pod in [*pods, (self.installation.namespace, "deploy/callfleet-simulator")]:
+            lines = self.installation.kubectl("logs", "-n", namespace, pod, "--tail=5000").splitlines()
+            found += [line for line in lines if '"warning"' in line or '"error"' in line][-50:]
+        return found
+
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
         """Waits until the condition holds; answers its value."""
         deadline = time.monotonic() + timeout_s

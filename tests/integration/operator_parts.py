@@ -12,13 +12,14 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
-from tests.integration.books import ACCOUNT_SID, KEY
+from tests.integration.books import ACCOUNT_SID, KEY, RING, SUBJECTS
 
 from callfleet_core.carriers import CarrierRegister, installation_account
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.privacy import Privacy
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -118,7 +119,9 @@ async def operator(
         engine=engine,
         ledger=ledger,
         contacts=ContactBook(engine, KEY, lambda: ledger.epoch),
-        runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),
+        runs=CampaignRuns(engine, SUBJECTS, lambda: ledger.epoch),
+        privacy=Privacy(engine, SUBJECTS),
+        subjects=SUBJECTS,
         dialing=DialStore(engine),
         carriers=carriers,
         costs=CostCalculator(load_prices()),
@@ -151,6 +154,7 @@ def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
         "callfleet_public_url": "http://127.0.0.1:8",
         "callfleet_carrier_api_base_url": carrier_url,
         "callfleet_hash_key": KEY.decode(),
+        "callfleet_encryption_keys": RING.text(),
         "callfleet_namespace": "callfleet",
         "callfleet_worker_image": "worker",
     }

@@ -34,6 +34,7 @@ from tests.integration.simulator_application import sdk, until
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, account_key
+from callfleet_core.privacy import Erasure
 from callfleet_core.reconciliation import CarrierDay, Noted, ReconciliationDesk, Reconciliations
 from callfleet_operator.carrier import Carrier as CarrierClient
 from callfleet_operator.carrier import CarrierCall
@@ -263,6 +264,17 @@ async def test_a_dial_that_nobody_knew_of_is_found_a_day_later_and_billed(office
     assert await office.books.sql("SELECT call_sid FROM dial_attempts") == call.sid
     assert await office.books.budget() == (0, 36_000)
     assert await office.compare(AFTER + timedelta(hours=1)) == []
+    assert await office.progress() == (1, 0, None, None)
+
+
+async def test_a_dial_to_somebody_who_was_erased_keeps_no_day_from_being_compared(office: Office) -> None:
+    attempt = await office.books.held(0)
+    await office.books.dialing.begin_dial(attempt, POD, uuid4())
+    await office.books.ended(attempt, "unresolved", None)
+    await office.was_yesterday(attempt)
+    assert await office.operator.context.privacy.erase(office.books.people[0]) is Erasure.ERASED
+    _, call = await office.call(1, price_micros=VOICE)
+    assert [(kind, sid) for kind, sid, *_ in await office.compare()] == [("Price", call.sid)]
     assert await office.progress() == (1, 0, None, None)
 
 

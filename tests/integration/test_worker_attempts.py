@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import POD, register_carrier
+from tests.integration.books import NAMESPACE, POD, RING, register_carrier
 from tests.integration.simulator_application import TOKEN, until
 from tests.integration.test_worker_carrier import answers, reply
 from tests.integration.worker_parts import Stage, stage
@@ -65,11 +65,21 @@ async def at_desk(
     async with stage(engine, database_url, redis_url, person) as on:
         redis = Redis.from_url(redis_url, decode_responses=True)
         settings = WorkerSettings.model_validate(
-            {"database_url": database_url, "redis_url": redis_url, "twilio_auth_token": TOKEN}
+            {
+                "database_url": database_url,
+                "redis_url": redis_url,
+                "twilio_auth_token": TOKEN,
+                "callfleet_namespace_keys": RING.of_namespace(NAMESPACE).text(),
+            }
         )
         silence = folder / "nobody-speaks"
         services = Services(
-            settings, DialStore(engine), CallRecords(engine), LegRegistry(redis), Recogniser(silence), Speaker(silence)
+            settings,
+            DialStore(engine, RING.of_namespace(NAMESPACE)),
+            CallRecords(engine),
+            LegRegistry(redis),
+            Recogniser(silence),
+            Speaker(silence),
         )
         yield Desk(on, redis, services)
         await redis.aclose()

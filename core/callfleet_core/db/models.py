@@ -72,12 +72,19 @@ class Contact(Base):
     """A person in a namespace."""
 
     __tablename__ = "contacts"
-    __table_args__ = (Index("contacts_namespace_number", "namespace", "number_hash", unique=True),)
+    __table_args__ = (
+        Index("contacts_namespace_number", "namespace", "number_hash", unique=True),
+        Index("contacts_key_version", "key_version", "id", postgresql_where=text("key_version IS NOT NULL")),
+    )
     id: Mapped[UUID] = mapped_column(primary_key=True)
     namespace: Mapped[str]
     number_hash: Mapped[str]
-    phone: Mapped[str]
-    name: Mapped[str | None]
+    phone: Mapped[bytes | None]
+    name: Mapped[bytes | None]
+    dial_prefix: Mapped[str] = mapped_column(server_default="")
+    key_version: Mapped[int | None]
+    wrapped_key: Mapped[bytes | None]
+    erased_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
 
@@ -304,7 +311,7 @@ class Call(Base):
     end_time: Mapped[datetime | None]
     duration: Mapped[int | None]
     cost: Mapped[Decimal | None] = mapped_column(Numeric(10, 4))
-    recording_url: Mapped[str | None]
+    recording_url: Mapped[bytes | None]
     turns: Mapped[int] = mapped_column(server_default="0")
     decided_by: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     latency_ms_p50: Mapped[int | None]
@@ -321,7 +328,7 @@ class Conversation(Base):
     seq: Mapped[int]
     agent_type: Mapped[str]
     message_type: Mapped[str]
-    content: Mapped[str]
+    content: Mapped[bytes]
     timestamp: Mapped[datetime]
     details: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
 

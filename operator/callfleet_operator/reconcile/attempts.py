@@ -149,7 +149,7 @@ async def find_call(context: Context, attempt_id: UUID, account_sid: str, begun:
 
     Of the calls that are no other attempt's, the one created closest to ours is ours; no other is touched.
     """
-    numbers = await context.ledger.numbers(attempt_id)
+    numbers = await context.privacy.numbers(attempt_id)
     carrier = await context.carriers.client(account_sid)
     calls = await carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
     known = await context.ledger.known_sids([call.sid for call in calls])
@@ -187,9 +187,9 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
             duration_s = call.duration_s if call else None
         if duration_s is None:
             raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
-        numbers = await context.ledger.numbers(attempt.id)
+        prefixes = await context.contacts.prefixes([attempt.contact_id])
         # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
-        usage = CallUsage(number=numbers.to, duration_s=duration_s, stream_s=duration_s)
+        usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
         lines = context.costs.actual(usage, begun)
     if await context.ledger.settle(attempt.id, lines) == "settled":
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))

@@ -155,7 +155,7 @@ BEGIN
     ELSIF NOT record_ended(p_attempt, v_evidence) THEN
         RAISE EXCEPTION 'attempt % does not take this evidence', p_attempt;
     END IF;
-    -- Only the carrier's own refusal may be tried again by itself; what a person says is not dialled again.
+    -- Only the carrier's own refusal may be tried again at once: a person's counts as an attempt, and is the last one.
     UPDATE dial_attempts SET counts = true WHERE id = p_attempt AND NOT counts;
     SELECT * INTO v_after FROM dial_attempts WHERE id = p_attempt;
     INSERT INTO audit_log (actor, action, subject, reason, before, after)

@@ -77,7 +77,10 @@ def resolve(
     call_sid: Annotated[str | None, typer.Option(help="The carrier's SID of the call, if there was one.")] = None,
     database_url: AuditorUrl = "",
 ) -> None:
-    """Say what became of an attempt that needs it; the operator then settles it. Nobody is dialled because of it."""
+    """Say what became of an attempt that needs it; the operator then settles it.
+
+    Only no-answer may be followed by another attempt, as the campaign says, and only where its session still waits.
+    """
     said = Resolution(verdict, actor, reason, duration_s, call_sid)
     done = with_database(database_url, lambda engine: AttemptDesk(engine).resolve(attempt, said))
     held = f"; {_money(done)} stay held until the operator has settled it" if done.held_micros else ""

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.apiserver import api_server
 from tests.integration.books import (
     CAMPAIGN,
     HOLD_MICROS,
@@ -24,9 +26,11 @@ from tests.integration.books import (
     number,
     open_books,
 )
+from tests.integration.office import open_office
 
 from callfleet_core.attempts import AttemptDesk, AttemptFacts, Need, Resolution, ResolveRefusedError, Verdict
 from callfleet_core.ledger import HoldResult
+from callfleet_operator.reconcile import attempts
 
 SID, OTHER = "CA" + "1" * 32, "CA" + "2" * 32
 
@@ -253,6 +257,31 @@ async def test_the_command_shows_and_resolves_without_naming_anybody(books: Book
     assert again.stderr == (
         "callfleet: there is no attempt of this ID: `callfleet attempts list` shows those that there are\n"
     )
+
+
+async def test_what_somebody_said_is_settled_by_the_operator(
+    engine: AsyncEngine, database_url: str, tmp_path: Path
+) -> None:
+    with api_server(tmp_path) as server:
+        async with open_office(engine, database_url, server) as office:
+            books, context = office.books, office.operator.context
+            call = office.listed(0)
+            gone = await books.held(0)
+            await books.dialed(gone, call.sid)
+            office.carrier.delete(call)
+            unknown = await unresolved(books, 1)
+            await overdue(books, gone)
+            await attempts.reconcile(context)
+            asked = await AttemptDesk(engine).get(gone)
+            assert asked is not None
+            assert (asked.state, asked.needs, asked.last_lookup_at is None) == ("placed", Need.OVERDUE, False)
+            assert await books.budget() == (2 * HOLD_MICROS, 0)
+            await resolve(books, gone, said(Verdict.COMPLETED, 70))
+            await resolve(books, unknown, said(Verdict.NOT_PLACED))
+            await attempts.reconcile(context)
+            assert await books.budget() == (0, 36_000)
+            assert await books.unbalanced() == 0
+            assert await AttemptDesk(engine).list() == []
 
 
 async def test_another_login_is_told_which_role_it_needs(books: Books, database_url: str) -> None:

@@ -65,6 +65,7 @@ class BookedCall:
     id: UUID
     namespace: str
     campaign: str
+    session_name: str
     state: str
     reason: str | None
     end_status: str | None
@@ -247,8 +248,8 @@ WHERE NOT EXISTS (SELECT 1 FROM carrier_reconciliations r WHERE r.account_sid = 
 ORDER BY day, account_sid LIMIT :limit
 """
 _BOOKED = """
-SELECT a.id, a.namespace, a.campaign, a.state, a.reason, a.end_status, a.duration_s, a.call_sid, a.currency,
-       (SELECT CAST(COALESCE(sum(l.amount_micros), 0) AS bigint) FROM cost_lines l WHERE l.attempt_id = a.id
+SELECT a.id, a.namespace, a.campaign, a.session_name, a.state, a.reason, a.end_status, a.duration_s, a.call_sid,
+       a.currency, (SELECT CAST(COALESCE(sum(l.amount_micros), 0) AS bigint) FROM cost_lines l WHERE l.attempt_id = a.id
         AND l.meter IN ('carrier_voice_minutes', 'carrier_voice_correction')) AS voice_micros
 FROM dial_attempts a WHERE a.call_sid = ANY(:sids)
 """

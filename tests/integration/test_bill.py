@@ -67,8 +67,10 @@ async def test_another_price_is_posted_as_a_correction_in_every_account(office: 
     attempt, call = await office.call(0, price_micros=price)
     entries = "SELECT jsonb_agg(to_jsonb(e) ORDER BY id) FROM ledger_entries e WHERE kind <> 'correction'"
     before = await office.books.sql(entries)
+    assert len(office.operator.context.queue) == 0
     ((kind, sid, _, _, posted),) = await office.compare()
     assert (kind, sid, posted) == ("Price", call.sid, delta)
+    assert len(office.operator.context.queue) == 2  # session and campaign show the money anew
     assert await office.books.budget() == (0, 36_000 + delta)
     assert await office.books.unbalanced() == 0
     assert await office.books.sql(entries) == before

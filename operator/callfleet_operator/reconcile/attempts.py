@@ -14,6 +14,7 @@ from callfleet_core.dialing import EndEvidence, EndStatus
 from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt
 from callfleet_core.pricing import CallUsage, CostLine
+from callfleet_core.reconciliation import BookedCall
 from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
@@ -192,8 +193,13 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
         usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
         lines = context.costs.actual(usage, begun)
     if await context.ledger.settle(attempt.id, lines) == "settled":
-        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-        context.queue.add(Key("Campaign", attempt.namespace, attempt.campaign))
-        for budget in context.store.budgets():
-            if budget.meta.namespace == attempt.namespace:
-                context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))
+        show_money(context, attempt)
+
+
+def show_money(context: Context, call: Attempt | BookedCall) -> None:
+    """Has everything shown anew whose money has changed by a call."""
+    context.queue.add(Key("CallSession", call.namespace, call.session_name))
+    context.queue.add(Key("Campaign", call.namespace, call.campaign))
+    for budget in context.store.budgets():
+        if budget.meta.namespace == call.namespace:
+            context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))

@@ -18,7 +18,7 @@ from callfleet_operator.carrier import CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import DIFFERENCES, UNCOMPARED
 from callfleet_operator.plan.bill import compare, is_final_look, missing, next_look, next_try, summary
-from callfleet_operator.reconcile.attempts import find_call, record_end
+from callfleet_operator.reconcile.attempts import find_call, record_end, show_money
 
 EVERY_S = 30.0
 # Calls of ours that the carrier's list of the day lacks, asked for one by one; more say that the list is not ours.
@@ -114,6 +114,7 @@ async def _judge(context: Context, books: Reconciliations, tally: _Tally, pairs:
         if finding.price_micros is not None:
             delta = await books.correct(booked.id, tally.day, finding.price_micros)
             if delta is not None:
+                show_money(context, booked)
                 tally.remember(booked, Difference(DifferenceKind.PRICE, call.sid, booked.id, delta_micros=delta))
     await _keep(books, tally, found)
 

@@ -16,7 +16,7 @@ SID, ID = "CA" + "1" * 32, UUID(int=1)
 DAY = CarrierDay("AC" + "0" * 32, date(2026, 11, 21))
 NEXT_MORNING = datetime(2026, 11, 22, 2, tzinfo=UTC)
 CALL = CarrierCall(SID, "completed", 70, NEXT_MORNING, price_micros=28_000, currency="USD")
-BOOKED = BookedCall(ID, "sales", "spring", "settled", None, "completed", 70, SID, "USD", 28_000)
+BOOKED = BookedCall(ID, "sales", "spring", "spring-1-x", "settled", None, "completed", 70, SID, "USD", 28_000)
 
 
 def test_a_call_that_agrees_asks_for_nothing() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Annotated, Final
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeVar
 
 import typer
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.crypto import Keyring
+from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import current_revision, head_revision
 from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
 from callfleet_core.subjects import Subjects
@@ -20,6 +25,18 @@ _SECRET: Final = "kubectl get secret callfleet-operator -n callfleet -o jsonpath
 DatabaseUrl = Annotated[
     str, typer.Option(envvar="DATABASE_URL", show_default=False, help="CallFleet's PostgreSQL, as its schema's owner.")
 ]
+AuditorUrl = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="DATABASE_URL",
+        show_default=False,
+        help="CallFleet's PostgreSQL, as a login with the role callfleet_auditor, or as its schema's owner.",
+    ),
+]
+_INSUFFICIENT_PRIVILEGE: Final = "42501"
+
+Answer = TypeVar("Answer")
 
 
 def how_to_read(key: str) -> str:
@@ -40,6 +57,30 @@ def assert_database(database_url: str) -> None:
             f"the database is at revision {found}, this command needs {needed}: use the same version, or run"
             " callfleet database migrate"
         )
+
+
+def with_database(database_url: str, work: Callable[[AsyncEngine], Awaitable[Answer]]) -> Answer:
+    """Does something with the installation's database. Raises CallFleetError saying what is missing."""
+    try:
+        assert_database(database_url)
+        return asyncio.run(_with_engine(database_url, work))
+    except OperationalError as error:
+        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise CallFleetError(
+            f"this login may not do that ({str(error.orig).splitlines()[0]}): it needs the role callfleet_auditor,"
+            " or to be the schema's owner"
+        ) from error
+
+
+async def _with_engine(database_url: str, work: Callable[[AsyncEngine], Awaitable[Answer]]) -> Answer:
+    engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
+    try:
+        return await work(engine)
+    finally:
+        await engine.dispose()
 
 
 def keys_from_environment() -> Subjects:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
-from callfleet.access import DatabaseUrl, assert_database, keys_from_environment
+from callfleet.access import DatabaseUrl, keys_from_environment, with_database
 from callfleet_core.api.common import ObjectName
 from callfleet_core.contactlist import ContactListError, Row, read_contacts
 from callfleet_core.contacts import contact_id
-from callfleet_core.db.engine import create_engine
 from callfleet_core.errors import CallFleetError
 from callfleet_core.lists import MAX_PROBLEMS, ContactLists, Imported, ImportRefusedError
 from callfleet_core.phone import normalise
@@ -119,21 +116,10 @@ def delete_list(
 def _run(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
     """Does something with the lists. Raises CallFleetError saying what is missing, KeyboardInterrupt as Exit 130."""
     try:
-        assert_database(database_url)
-        return asyncio.run(_with_lists(database_url, work))
-    except OperationalError as error:
-        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+        return with_database(database_url, lambda engine: work(ContactLists(engine)))
     except KeyboardInterrupt as interrupt:
         typer.echo("stopped; `callfleet contacts lists` says what is there", err=True)
         raise typer.Exit(130) from interrupt
-
-
-async def _with_lists(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
-    engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
-    try:
-        return await work(ContactLists(engine))
-    finally:
-        await engine.dispose()
 
 
 def _assert_name(value: str, option: str) -> None:

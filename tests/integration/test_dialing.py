@@ -18,6 +18,7 @@ from tests.integration.books import (
     RING,
     Books,
     consenting,
+    login,
     number,
     open_books,
     register_carrier,
@@ -25,7 +26,6 @@ from tests.integration.books import (
 
 from callfleet_core.contacts import ContactIn
 from callfleet_core.crypto import DataKey
-from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult, Verdict
 from callfleet_core.ledger import HoldResult
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
@@ -258,16 +258,8 @@ async def test_the_view_for_twiml_names_no_person(books: Books) -> None:
     assert await books.dialing.attempt_view(uuid4()) is None
 
 
-async def _login(books: Books, database_url: str, role: str) -> AsyncEngine:
-    """An engine of a user that has this role and nothing else."""
-    name = f"t_{uuid4().hex[:12]}"
-    await books.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}")
-    scheme, rest = database_url.split("://", 1)
-    return create_engine(f"{scheme}://{name}:secret@{rest.rsplit('@', 1)[1]}")
-
-
 async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Books, database_url: str) -> None:
-    engine = await _login(books, database_url, "callfleet_worker")
+    engine = await login(books, database_url, "callfleet_worker")
     worker = DialStore(engine, RING.of_namespace(NAMESPACE))
     try:
         attempt = await books.held()
@@ -291,7 +283,7 @@ async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Book
 
 
 async def test_the_gateways_role_records_but_cannot_dial(books: Books, database_url: str) -> None:
-    engine = await _login(books, database_url, "callfleet_gateway")
+    engine = await login(books, database_url, "callfleet_gateway")
     gateway = DialStore(engine)
     try:
         attempt = await books.held()

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import POD, RING, SUBJECTS, billed, open_books
+from tests.integration.books import ACCOUNT_SID, POD, RING, SUBJECTS, billed, open_books
 
 from callfleet_core.contacts import session_name
 from callfleet_core.db.engine import create_engine as create_async_engine
@@ -21,6 +21,7 @@ from callfleet_core.db.engine import database_url as sqlalchemy_url
 from callfleet_core.db.migrate import current_revision, head_revision, migrate, revisions, wait_for_schema
 from callfleet_core.db.models import Base
 from callfleet_core.errors import SchemaError
+from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
 from callfleet_core.subjects import SAID
 
@@ -100,6 +101,40 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(
     for target in reversed(revisions()):
         migrate(database_url, target)
     assert await _content(engine) == before
+    await engine.dispose()
+
+
+async def test_corrections_stay_in_the_balances_where_a_release_knows_none(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    books = await open_books(engine)
+    bill = Reconciliations(engine, lambda: books.ledger.epoch)
+    day = CarrierDay(ACCOUNT_SID, datetime.now(UTC).date())
+    plain, late = [await books.held(person) for person in range(2)]
+    await books.dialed(plain)
+    await books.ended(plain)
+    await books.dialing.begin_dial(late, POD, uuid4())
+    await books.ended(late, "unresolved", None)
+    await books.ledger.settle(late, [])
+    await books.dialing.record_placed(late, "CA" + "2" * 32)
+    await books.ended(late)
+    for attempt, prices in ((plain, (42_000, 14_000)), (late, (14_000,))):
+        await books.ledger.settle(attempt, billed(70))
+        for price in prices:
+            assert await bill.correct(attempt, day, price) is not None
+    before = await books.budget()
+    assert before == (0, 2 * (36_000 - 14_000))
+    await engine.dispose()
+    known = revisions()
+    migrate(database_url, known[known.index("0007") + 1], down=True)
+    kinds = await books.sql(
+        "SELECT jsonb_object_agg(kind, n) FROM (SELECT kind, count(*) n FROM ledger_entries GROUP BY 1) k"
+    )
+    assert kinds == {"hold": 4, "settle": 4, "late": 4}  # of two accounts each
+    assert (await books.budget(), await books.unbalanced()) == (before, 0)
+    await engine.dispose()
+    migrate(database_url)
+    assert await bill.correct(plain, day, 14_000) is None
+    assert (await books.budget(), await books.unbalanced()) == (before, 0)
     await engine.dispose()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -200,6 +200,7 @@ class Account(Base):
 
 _OPEN = text("state IN ('granted', 'dialing', 'placed')")
 _BEGUN = text("begun_at IS NOT NULL")
+_UNRESOLVED = text("end_status = 'unresolved'")
 
 
 class CallScriptRow(Base):
@@ -232,6 +233,8 @@ class DialAttempt(Base):
             unique=True,
             postgresql_where=text("state <> 'revoked'"),
         ),
+        Index("dial_attempts_begun", "account_sid", "begun_at", postgresql_where=_BEGUN),
+        Index("dial_attempts_unresolved", "begun_at", postgresql_where=_UNRESOLVED),
         CheckConstraint("number >= 1"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -281,7 +284,7 @@ class LedgerEntry(Base):
     """One change of an account's balances; append-only."""
 
     __tablename__ = "ledger_entries"
-    __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", unique=True),)
+    __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", "number", unique=True),)
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"))
     account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"))
@@ -290,6 +293,7 @@ class LedgerEntry(Base):
     spent_micros: Mapped[int] = mapped_column(BigInteger)
     limit_micros: Mapped[int | None] = mapped_column(BigInteger)
     at: Mapped[datetime]
+    number: Mapped[int] = mapped_column(SmallInteger, server_default="0")
 
 
 class CostLineRow(Base):
@@ -366,3 +370,55 @@ class CallUsage(Base):
     meter: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(primary_key=True)
     quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
+
+
+class AuditEntry(Base):
+    """Who decided what, when and why; append-only."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("audit_log_subject", "subject"),)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    actor: Mapped[str]
+    login: Mapped[str] = mapped_column(server_default=text("session_user"))
+    action: Mapped[str]
+    subject: Mapped[str]
+    reason: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+
+
+class CarrierReconciliation(Base):
+    """A day of a carrier account, compared or to be compared with the carrier's list."""
+
+    __tablename__ = "carrier_reconciliations"
+    __table_args__ = (Index("carrier_reconciliations_next", "next_at", postgresql_where=text("next_at IS NOT NULL")),)
+    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    requested_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]
+    calls: Mapped[int] = mapped_column(server_default="0")
+    open_calls: Mapped[int] = mapped_column(server_default="0")
+    problem: Mapped[str | None]
+
+
+class CarrierDifference(Base):
+    """Something in which the carrier's list and the ledger differed."""
+
+    __tablename__ = "carrier_differences"
+    __table_args__ = (
+        Index("carrier_differences_once", "call_sid", "kind", "expected", "found", "correction", unique=True),
+        Index("carrier_differences_day", "day", "account_sid"),
+    )
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"))
+    day: Mapped[date]
+    kind: Mapped[str]
+    call_sid: Mapped[str]
+    attempt_id: Mapped[UUID | None] = mapped_column(ForeignKey("dial_attempts.id"))
+    expected: Mapped[str] = mapped_column(server_default="")
+    found: Mapped[str] = mapped_column(server_default="")
+    delta_micros: Mapped[int | None] = mapped_column(BigInteger)
+    correction: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    found_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))

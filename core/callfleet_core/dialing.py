@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -111,22 +112,26 @@ class DialStore:
         self._engine = engine
         self._ring = ring
 
-    async def _call(self, sql: str, **parameters: Any) -> Any:
+    async def _call(self, sql: str, read: Callable[[Any], Any] | None = None, **parameters: Any) -> Any:
+        """A statement's answer, as `read` reads it: inside the transaction, which an answer that is no use undoes."""
         async with self._engine.begin() as connection:
-            return (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
+            answer = (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
+            return answer if read is None else read(answer)
 
     async def begin_dial(self, attempt_id: UUID, pod_uid: str, nonce: UUID) -> DialDecision:
         """Asks for the right to dial now; the same nonce gets the same answer, so a lost reply is harmless.
 
         A number that cannot be read gives no right to dial it: the grant stays as it was. Raises CryptoError.
         """
-        parameters = {"attempt": attempt_id, "pod": pod_uid, "nonce": nonce}
-        async with self._engine.begin() as connection:
-            rows = await connection.execute(text("SELECT begin_dial(:attempt, :pod, :nonce)"), parameters)
-            answer = rows.scalar_one()
-            if "order" in answer:
-                answer["order"] = self._opened(answer["order"])
-            return DialDecision.model_validate(answer)
+        decision: DialDecision = await self._call(
+            "begin_dial(:attempt, :pod, :nonce)", self._decision, attempt=attempt_id, pod=pod_uid, nonce=nonce
+        )
+        return decision
+
+    def _decision(self, answer: dict[str, Any]) -> DialDecision:
+        if "order" in answer:
+            answer["order"] = self._opened(answer["order"])
+        return DialDecision.model_validate(answer)
 
     def _opened(self, order: dict[str, Any]) -> dict[str, Any]:
         """The order with its number and name readable, and the person's key."""

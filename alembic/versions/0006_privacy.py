@@ -14,7 +14,7 @@ from callfleet_core.crypto import DataKey, Keyring, WrappedKey
 from callfleet_core.errors import SchemaError
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -10,7 +10,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test bench-ledger check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test bench-ledger bench-queries check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,9 @@ test: .venv/synced ## Run the tests (ARGS goes to pytest)
 	@.ci/stage parts $(CALLFLEET) parts build
 	@.ci/stage images $(CALLFLEET) images build
 	@.ci/stage tests $(RUN) -m pytest $(ARGS)
+
+bench-queries: .venv/synced ## How long standard queries take beside 5 million calls (ARGS="--calls 5000000")
+	@$(RUN) -m tests.performance.bench_queries $(ARGS)
 
 bench-ledger: .venv/synced ## Holds a second against pgbench's transactions (ARGS="--rounds 5 --seconds 4")
 	@$(RUN) -m tests.performance.bench_ledger $(ARGS)

@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from callfleet.attempts import attempts_app
+from callfleet.calls import calls_app
 from callfleet.cluster.commands import cluster_app
 from callfleet.cluster.errors import ClusterError
 from callfleet.contacts import contacts_app
@@ -14,6 +16,7 @@ from callfleet.demo.commands import demo
 from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
 from callfleet.interrupts import Interrupts, end_with_make
+from callfleet.ledger import ledger_app
 from callfleet.parts.commands import parts_app
 from callfleet.parts.errors import PartError
 from callfleet.simulator import PASS_ON, simulator
@@ -25,10 +28,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(attempts_app, name="attempts")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(database_app, name="database")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(parts_app, name="parts")
 app.add_typer(images_app, name="images")
+app.add_typer(calls_app, name="calls")
 app.add_typer(contacts_app, name="contacts")
 app.command("demo")(demo)
 app.command("simulator", context_settings=PASS_ON)(simulator)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +13,23 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
+from callfleet.access import DatabaseUrl, keys_from_environment, with_database
 from callfleet_core.api.common import ObjectName
 from callfleet_core.contactlist import ContactListError, Row, read_contacts
-from callfleet_core.db.engine import create_engine
-from callfleet_core.db.migrate import current_revision, head_revision
-from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
+from callfleet_core.contacts import contact_id
+from callfleet_core.errors import CallFleetError
 from callfleet_core.lists import MAX_PROBLEMS, ContactLists, Imported, ImportRefusedError
+from callfleet_core.phone import normalise
+from callfleet_core.privacy import Erasure, Privacy
 
 contacts_app = typer.Typer(help="Contact lists in the database, which campaigns name.", no_args_is_help=True)
 
-HASH_KEY: Final = "CALLFLEET_HASH_KEY"
-SHORTEST_KEY: Final = 32
-_SECRET: Final = "kubectl get secret callfleet-operator -n callfleet -o jsonpath='{{.data.{0}}}' | base64 -d"  # noqa: S105  # how to read it
 # Where nobody watches, a line for so many rows.
 LINE_EVERY: Final = 100_000
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The campaigns' namespace.")]
 ListName = Annotated[str, typer.Option("--list", "-l", help="The list's name, as campaigns write it.")]
-DatabaseUrl = Annotated[
-    str, typer.Option(envvar="DATABASE_URL", show_default=False, help="CallFleet's PostgreSQL, as its schema's owner.")
-]
 Answer = TypeVar("Answer")
 
 
@@ -54,10 +47,10 @@ def import_list(
     """
     _assert_name(namespace, "--namespace")
     _assert_name(name, "--list")
-    key = _hash_key()
+    subjects = keys_from_environment()
 
     def work(lists: ContactLists) -> Coroutine[Any, Any, Imported]:
-        return lists.import_rows(namespace, name, rows, key, dry_run=dry_run, on_progress=on_progress)
+        return lists.import_rows(namespace, name, rows, subjects, dry_run=dry_run, on_progress=on_progress)
 
     try:
         with _progress(file) as (rows, on_progress):
@@ -66,6 +59,29 @@ def import_list(
         _tell_problems(error)
         raise
     typer.echo(_sentence(namespace, name, imported))
+
+
+@contacts_app.command("erase")
+def erase(
+    namespace: Namespace,
+    phone: Annotated[str, typer.Option(prompt="Number, like +15550100001", hide_input=True, help="Whose; asked for.")],
+    database_url: DatabaseUrl = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Erase a person: their key is destroyed, so that number, name and what was said are gone, in backups too.
+
+    What calls cost and that they were made stays, by an opaque id, and the person is never called again.
+    """
+    subjects = keys_from_environment()
+    contact = contact_id(namespace, normalise(phone), subjects.hash_key)
+    if not yes:
+        typer.confirm(f"Erase this person in namespace {namespace}? Nothing brings them back.", abort=True)
+    match _run(database_url, lambda lists: Privacy(lists.engine, subjects).erase(contact)):
+        case Erasure.UNKNOWN:
+            raise CallFleetError(f"nobody with this number is stored in namespace {namespace}")
+        case Erasure.OPEN:
+            raise CallFleetError("a call to this person is open: cancel it, or wait until it has ended, and try again")
+    typer.echo(f"erased: contact {contact} in {namespace}")
 
 
 @contacts_app.command("lists")
@@ -99,49 +115,11 @@ def delete_list(
 
 def _run(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
     """Does something with the lists. Raises CallFleetError saying what is missing, KeyboardInterrupt as Exit 130."""
-    if not database_url:
-        raise CallFleetError(
-            f"DATABASE_URL is missing: give --database-url, or take it from the installation: {_how('DATABASE_URL')}"
-        )
     try:
-        _assert_schema(database_url)
-        return asyncio.run(_with_lists(database_url, work))
-    except OperationalError as error:
-        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+        return with_database(database_url, lambda engine: work(ContactLists(engine)))
     except KeyboardInterrupt as interrupt:
         typer.echo("stopped; `callfleet contacts lists` says what is there", err=True)
         raise typer.Exit(130) from interrupt
-
-
-async def _with_lists(database_url: str, work: Callable[[ContactLists], Coroutine[Any, Any, Answer]]) -> Answer:
-    engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
-    try:
-        return await work(ContactLists(engine))
-    finally:
-        await engine.dispose()
-
-
-def _how(key: str) -> str:
-    return _SECRET.format(key)
-
-
-def _hash_key() -> bytes:
-    key = os.environ.get(HASH_KEY, "")
-    if len(key) < SHORTEST_KEY:
-        raise HashKeyError(
-            f"{HASH_KEY} is missing: contacts are keyed by it, so it must be the installation's:"
-            f" export {HASH_KEY}=$({_how(HASH_KEY)})"
-        )
-    return key.encode()
-
-
-def _assert_schema(database_url: str) -> None:
-    found, needed = current_revision(database_url), head_revision()
-    if found != needed:
-        raise SchemaError(
-            f"the database is at revision {found}, this command needs {needed}:"
-            " use the installation's version, or run callfleet database migrate"
-        )
 
 
 def _assert_name(value: str, option: str) -> None:

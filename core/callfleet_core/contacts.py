@@ -101,14 +101,13 @@ class ContactBook:
                 {"hashes": hashes},
             )
 
-    async def prefixes(self, contacts: Sequence[UUID], length: int) -> dict[UUID, str]:
-        """The first `length` characters of each contact's number: what its price depends on."""
+    async def prefixes(self, contacts: Sequence[UUID]) -> dict[UUID, str]:
+        """The beginning of each contact's number: what its price depends on."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(
-                text("SELECT id, left(phone, :length) AS prefix FROM contacts WHERE id = ANY(:ids)"),
-                {"ids": list(contacts), "length": length},
+                text("SELECT id, dial_prefix FROM contacts WHERE id = ANY(:ids)"), {"ids": list(contacts)}
             )
-            return {row.id: row.prefix for row in rows}
+            return {row.id: row.dial_prefix for row in rows}
 
     async def refusals(self, calls: Sequence[tuple[UUID, str | None]]) -> list[str | None]:
         """The gate's word on calling each contact with the account of that SID now, in their order; None: they may be.

@@ -29,15 +29,19 @@ _FORMAT = b"\x01"
 _ENTRY = re.compile(r"(\d{1,9}):([A-Za-z0-9+/=_-]+)")
 
 
-class KeyringError(CallFleetError, ValueError):
+class CryptoError(CallFleetError):
+    """What is stored of a person cannot be read."""
+
+
+class KeyringError(CryptoError, ValueError):
     """The keys in the settings cannot be used; the text never repeats one."""
 
 
-class ErasedError(CallFleetError):
+class ErasedError(CryptoError):
     """The person was erased: there is no key any more, and what was encrypted with it is gone."""
 
 
-class TamperedError(CallFleetError):
+class TamperedError(CryptoError):
     """A ciphertext does not belong where it was found, or its key is not the one it was made with."""
 
 

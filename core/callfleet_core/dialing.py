@@ -6,16 +6,20 @@ Every method is one call of one SQL function, which decides under the attempt's 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.crypto import DataKey, Keyring, KeyringError, WrappedKey
 from callfleet_core.script import CallScript
+from callfleet_core.subjects import NAME, PHONE
 
 
 class Verdict(StrEnum):
@@ -49,6 +53,8 @@ class DialOrder(BaseModel):
     generation: int
     script: CallScript
     time_zone: str
+    # What is said in the call is stored under it.
+    subject_key: DataKey = Field(repr=False, exclude=True)
 
 
 class DialDecision(BaseModel):
@@ -101,17 +107,45 @@ class AttemptView(BaseModel):
 class DialStore:
     """The protocol's doors for workers (who pass pod_uid and generation) and for the gateway (who does not)."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, ring: Keyring | None = None) -> None:
+        """`ring`: the keys of the namespace whose people are dialled; only begin_dial needs them."""
         self._engine = engine
+        self._ring = ring
 
-    async def _call(self, sql: str, **parameters: Any) -> Any:
+    async def _call(self, sql: str, read: Callable[[Any], Any] | None = None, **parameters: Any) -> Any:
+        """A statement's answer, as `read` reads it: inside the transaction, which an answer that is no use undoes."""
         async with self._engine.begin() as connection:
-            return (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
+            answer = (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
+            return answer if read is None else read(answer)
 
     async def begin_dial(self, attempt_id: UUID, pod_uid: str, nonce: UUID) -> DialDecision:
-        """Asks for the right to dial now; the same nonce gets the same answer, so a lost reply is harmless."""
-        answer = await self._call("begin_dial(:attempt, :pod, :nonce)", attempt=attempt_id, pod=pod_uid, nonce=nonce)
+        """Asks for the right to dial now; the same nonce gets the same answer, so a lost reply is harmless.
+
+        A number that cannot be read gives no right to dial it: the grant stays as it was. Raises CryptoError.
+        """
+        decision: DialDecision = await self._call(
+            "begin_dial(:attempt, :pod, :nonce)", self._decision, attempt=attempt_id, pod=pod_uid, nonce=nonce
+        )
+        return decision
+
+    def _decision(self, answer: dict[str, Any]) -> DialDecision:
+        if "order" in answer:
+            answer["order"] = self._opened(answer["order"])
         return DialDecision.model_validate(answer)
+
+    def _opened(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The order with its number and name readable, and the person's key."""
+        if self._ring is None:
+            raise KeyringError("this store has no keys: set CALLFLEET_NAMESPACE_KEYS")
+        wrapped = WrappedKey(order.pop("key_version"), b64decode(order.pop("wrapped_key")))
+        key = self._ring.unwrap(UUID(order["contact_id"]), wrapped)
+        name = order["contact_name"]
+        return {
+            **order,
+            "to": key.decrypt(PHONE, b64decode(order["to"])),
+            "contact_name": None if name is None else key.decrypt(NAME, b64decode(name)),
+            "subject_key": key,
+        }
 
     async def record_placed(
         self, attempt_id: UUID, call_sid: str, *, pod_uid: str | None = None, generation: int | None = None

@@ -11,20 +11,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callfleet_core import phone
 from callfleet_core.contactlist import EMPTY, ContactListError, Row, same_number
-from callfleet_core.contacts import ContactIn, contact_id
+from callfleet_core.contacts import ContactIn
 from callfleet_core.hashkey import assert_hash_key
+from callfleet_core.privacy import keep_names
+from callfleet_core.subjects import Subjects
 
 MAX_LISTED: Final = 1_000_000
 # Problems told by row; more are only counted.
 MAX_PROBLEMS = 1_000
 PROGRESS_EVERY = 1_000
+NAMES_PAGE = 5_000
 # One import's transaction; a million contacts take some two minutes.
 IMPORT_TIMEOUT_S = 1_800
 
@@ -75,35 +78,40 @@ class ContactLists:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
+    @property
+    def engine(self) -> AsyncEngine:
+        """What the lists are in."""
+        return self._engine
+
     async def import_rows(
         self,
         namespace: str,
         name: str,
         rows: Iterable[Row],
-        key: bytes,
+        subjects: Subjects,
         *,
         dry_run: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Imported:
         """Replaces a list by `rows`, in their order, or leaves everything as it was.
 
-        `key` is the installation's hash key, since contacts are keyed by it.
+        `subjects` has the installation's keys: contacts are keyed by one, and what is personal is encrypted.
         `on_progress` is told the rows read so far, every PROGRESS_EVERY rows. Raises ImportRefusedError for rows that
         cannot be used, ContactListError for an empty or too long list, HashKeyError for another installation's key.
         """
         async with self._engine.begin() as connection:  # of its own: the row that it locks is everybody's
-            await assert_hash_key(connection, key)
+            await assert_hash_key(connection, subjects)
         async with self._engine.connect() as connection, connection.begin() as transaction:
             await connection.execute(text(f"SET LOCAL statement_timeout = '{IMPORT_TIMEOUT_S}s'"))
             await connection.execute(text(_STAGE))
-            problems = await _stage(connection, _Staging(namespace, key), rows, on_progress)
+            problems = await _stage(connection, _Staging(namespace, subjects), rows, on_progress)
             await problems.add_same_numbers(connection)
             problems.refuse()
             imported = await _compare(connection, namespace, name)
             if dry_run:
                 await transaction.rollback()
                 return imported
-            return await _replace(connection, namespace, name, imported)
+            return await _replace(connection, namespace, name, imported, subjects)
 
     async def lists(self, namespace: str | None = None) -> list[ListInfo]:
         """All lists, or a namespace's."""
@@ -131,14 +139,14 @@ class _Staging:
     """Makes staged rows of contacts."""
 
     namespace: str
-    key: bytes
+    subjects: Subjects
 
     def row(self, number: int, position: int, contact: ContactIn) -> tuple[Any, ...]:
-        identity = contact_id(self.namespace, contact.phone, self.key)
-        digest = phone.number_hash(contact.phone, self.key)
-        consent = contact.consent
+        sealed, consent = self.subjects.seal(self.namespace, contact), contact.consent
+        person = (sealed.id, sealed.number_hash, sealed.phone, sealed.name, sealed.dial_prefix)
+        key = (sealed.key_version, sealed.wrapped_key)
         stated = (consent.kind, consent.source, consent.given_at) if consent else (None, None, None)
-        return (number, position, identity, digest, contact.phone, contact.name, *stated)
+        return (number, position, *person, *key, *stated)
 
 
 async def _stage(
@@ -202,13 +210,16 @@ async def _compare(connection: AsyncConnection, namespace: str, name: str) -> Im
     return Imported(None, row.contacts, row.joined, row.left_it, row.without_consent)
 
 
-async def _replace(connection: AsyncConnection, namespace: str, name: str, imported: Imported) -> Imported:
+async def _replace(
+    connection: AsyncConnection, namespace: str, name: str, imported: Imported, subjects: Subjects
+) -> Imported:
     """Puts the staged list in the place of the one that is there, consents and all."""
     names = {"namespace": namespace, "name": name}
     stated = {"origin": origin(namespace, name)}
     # Two imports of one list at once: the second waits, and replaces what the first one made.
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:origin, 0))"), stated)
     await connection.execute(text(_CONTACTS), {"namespace": namespace})
+    await _keep_names(connection, namespace, subjects)
     await connection.execute(text(_CONSENTS), stated)
     await connection.execute(text(_REVOKE), stated)
     await connection.execute(text(_DELETE), names)
@@ -217,9 +228,23 @@ async def _replace(connection: AsyncConnection, namespace: str, name: str, impor
     return Imported(version, imported.contacts, imported.joined, imported.left, imported.without_consent)
 
 
+async def _keep_names(connection: AsyncConnection, namespace: str, subjects: Subjects) -> None:
+    """The names of those who were stored already, page by page."""
+    after = UUID(int=0)
+    while True:
+        rows = await connection.execute(text(_KNOWN), {"after": after, "page": NAMES_PAGE})
+        known = [{**row, "namespace": namespace} for row in rows.mappings()]
+        if not known:
+            return
+        names = {row["id"]: subjects.open(row).name for row in known}
+        await keep_names(connection, subjects, namespace, names)
+        after = known[-1]["id"]
+
+
 _STAGE = """
-CREATE TEMP TABLE imported (row integer, position integer, id uuid, number_hash text, phone text, name text,
-    kind text, source text, given_at timestamptz) ON COMMIT DROP
+CREATE TEMP TABLE imported (row integer, position integer, id uuid, number_hash text, phone bytea, name bytea,
+    dial_prefix text, key_version integer, wrapped_key bytea, kind text, source text,
+    given_at timestamptz) ON COMMIT DROP
 """
 _COPY = "COPY imported FROM STDIN"
 
@@ -241,10 +266,15 @@ FROM imported n FULL JOIN ({_OLD}) o ON o.id = n.id
 
 # By id, as every writer of contacts does, so that two at once never deadlock.
 _CONTACTS = """
-INSERT INTO contacts (id, namespace, number_hash, phone, name)
-SELECT id, :namespace, number_hash, phone, name FROM imported ORDER BY id
-ON CONFLICT (namespace, number_hash) DO UPDATE SET name = EXCLUDED.name
-WHERE contacts.name IS DISTINCT FROM EXCLUDED.name
+INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key)
+SELECT id, :namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key FROM imported ORDER BY id
+ON CONFLICT (namespace, number_hash) DO NOTHING
+"""
+
+# Those who have a key already: what was staged of them is under one that nobody keeps.
+_KNOWN = """
+SELECT i.id, i.phone, i.name, i.key_version, i.wrapped_key FROM imported i JOIN contacts c USING (id)
+WHERE c.wrapped_key IS NOT NULL AND c.wrapped_key <> i.wrapped_key AND i.id > :after ORDER BY i.id LIMIT :page
 """
 
 _CONSENTS = """

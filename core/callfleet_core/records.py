@@ -13,6 +13,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.crypto import DataKey
+from callfleet_core.subjects import SAID
+
 
 class Turn(BaseModel):
     """One thing said, by either side. Personal: never logged."""
@@ -58,12 +61,12 @@ class CallRecords:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int) -> None:
-        """Appends turns numbered from `first_seq` (0 for the call's first); writing one again changes nothing."""
+    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey) -> None:
+        """Appends turns from number `first_seq` on, under the person's key; writing one again changes nothing."""
         rows = [
             {
                 "call": call_id, "seq": first_seq + offset, "agent": turn.agent_type, "type": turn.message_type,
-                "content": turn.content, "at": turn.at, "metadata": json.dumps(turn.metadata),
+                "content": key.encrypt(SAID, turn.content), "at": turn.at, "metadata": json.dumps(turn.metadata),
             }
             for offset, turn in enumerate(turns)
         ]  # fmt: skip

@@ -7,6 +7,7 @@ Nothing here reads a whole run: it may have a million contacts.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callfleet_core import phone
 from callfleet_core.contactlist import ContactListError
-from callfleet_core.contacts import ContactIn, contact_id, session_name
+from callfleet_core.contacts import ContactIn, session_name
 from callfleet_core.fence import fenced
+from callfleet_core.privacy import keep_names
+from callfleet_core.subjects import Subjects
 
 # Contacts that one transaction moves in or out of a run: short enough that a new leader never waits for its epoch.
 PAGE = 20_000
@@ -61,10 +63,10 @@ class RunCounts:
 class CampaignRuns:
     """The runs of campaigns."""
 
-    def __init__(self, engine: AsyncEngine, key: bytes, epoch: Callable[[], int] | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, subjects: Subjects, epoch: Callable[[], int] | None = None) -> None:
         """`epoch`: the leader's, which every write carries."""
         self._engine = engine
-        self._key = key
+        self._subjects = subjects
         self._epoch = epoch
 
     async def load(self, run: Run, contacts: Sequence[ContactIn]) -> None:
@@ -74,11 +76,13 @@ class CampaignRuns:
         revoked.
         """
         rows = [self._row(run, position, contact) for position, contact in enumerate(contacts)]
+        names = {UUID(row["id"]): contact.name for row, contact in zip(rows, contacts, strict=True)}
         rows.sort(key=lambda row: str(row["id"]))  # in one order, so that two lists at once never deadlock
         listed = {"rows": json.dumps(rows)}
         origin = {"origin": f"{run.namespace}/{run.campaign}"}
         async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(text(_LOAD_CONTACTS), listed)
+            await keep_names(connection, self._subjects, run.namespace, names)
             await connection.execute(text(_LOAD_CONSENTS), listed | origin)
             await connection.execute(text(_REVOKE_CONSENTS), listed | origin)
             await connection.execute(text(_LOAD_RUN), listed | run._asdict())
@@ -151,14 +155,17 @@ class CampaignRuns:
             await connection.execute(text(_FINISH), parameters)
 
     def _row(self, run: Run, position: int, contact: ContactIn) -> dict[str, Any]:
-        consent = contact.consent
+        sealed, consent = self._subjects.seal(run.namespace, contact), contact.consent
         return {
-            "id": str(contact_id(run.namespace, contact.phone, self._key)),
+            "id": str(sealed.id),
             "namespace": run.namespace,
             "position": position,
-            "number_hash": phone.number_hash(contact.phone, self._key),
-            "phone": contact.phone,
-            "name": contact.name,
+            "number_hash": sealed.number_hash,
+            "phone": b64encode(sealed.phone).decode(),
+            "name": None if sealed.name is None else b64encode(sealed.name).decode(),
+            "dial_prefix": sealed.dial_prefix,
+            "key_version": sealed.key_version,
+            "wrapped_key": b64encode(sealed.wrapped_key).decode(),
             "kind": consent.kind if consent else None,
             "source": consent.source if consent else None,
             "given_at": consent.given_at.isoformat() if consent else None,
@@ -191,13 +198,14 @@ def _contact(run: Run, row: Row[Any]) -> RunContact:
 
 
 _ROWS = """jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, namespace text, position integer, number_hash text,
-    phone text, name text, kind text, source text, given_at timestamptz)"""
+    phone text, name text, dial_prefix text, key_version integer, wrapped_key text, kind text,
+    source text, given_at timestamptz)"""
 
 _LOAD_CONTACTS = f"""
-INSERT INTO contacts (id, namespace, number_hash, phone, name)
-SELECT id, namespace, number_hash, phone, name FROM {_ROWS}
-ON CONFLICT (namespace, number_hash) DO UPDATE SET name = EXCLUDED.name
-WHERE contacts.name IS DISTINCT FROM EXCLUDED.name
+INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key)
+SELECT id, namespace, number_hash, decode(phone, 'base64'), decode(name, 'base64'), dial_prefix, key_version,
+       decode(wrapped_key, 'base64') FROM {_ROWS}
+ON CONFLICT (namespace, number_hash) DO NOTHING
 """  # noqa: S608  # a constant of this module
 
 _LOAD_CONSENTS = f"""

@@ -15,7 +15,9 @@ from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator
+from callfleet_core.privacy import Privacy
 from callfleet_core.runs import CampaignRuns
+from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
 from callfleet_operator.manifests import PoolDefaults
@@ -44,6 +46,8 @@ class Context:
     ledger: Ledger
     contacts: ContactBook
     runs: CampaignRuns
+    privacy: Privacy
+    subjects: Subjects
     dialing: DialStore
     carriers: Carriers
     costs: CostCalculator
@@ -66,6 +70,8 @@ class Context:
             image=self.settings.callfleet_worker_image,
             secret=self.settings.callfleet_worker_secret,
             carrier_secret=self.settings.callfleet_carrier_secret,
+            keys_secret=self.settings.callfleet_keys_secret,
+            key_version=self.subjects.newest_version,
             device=self.settings.callfleet_worker_device,
             image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
         )

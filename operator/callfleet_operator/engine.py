@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from callfleet_core.errors import StaleEpochError
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.privacy import Privacy
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -26,6 +27,7 @@ from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
     admission,
     attempts,
+    bill,
     budget,
     campaign,
     carrier,
@@ -40,6 +42,16 @@ from callfleet_operator.store import KINDS, Store
 
 WORKERS = 8
 AUDIT_EVERY_S = 30.0
+
+# What is done again and again, in the order of the first time.
+_JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
+    "Installation": (installation.EVERY_S, installation.reconcile),
+    "Records": (records.EVERY_S, records.reconcile),
+    "Bill": (bill.EVERY_S, bill.reconcile),
+    "ContactLists": (contacts.LISTS_EVERY_S, contacts.follow_lists),
+    "Attempts": (attempts.EVERY_S, attempts.reconcile),
+    "Admission": (admission.EVERY_S, admission.reconcile),
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -64,9 +76,9 @@ class Engine:
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
-        hash_key = settings.callfleet_hash_key.get_secret_value().encode()
+        subjects = settings.subjects
         async with engine.begin() as connection:
-            await assert_hash_key(connection, hash_key)
+            await assert_hash_key(connection, subjects)
         queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
         kube = await Kube.connect()
@@ -83,8 +95,10 @@ class Engine:
             kube=kube,
             engine=engine,
             ledger=ledger,
-            contacts=ContactBook(engine, hash_key, lambda: ledger.epoch),
-            runs=CampaignRuns(engine, hash_key, lambda: ledger.epoch),
+            contacts=ContactBook(engine, subjects.hash_key, lambda: ledger.epoch),
+            runs=CampaignRuns(engine, subjects, lambda: ledger.epoch),
+            privacy=Privacy(engine, subjects),
+            subjects=subjects,
             dialing=DialStore(engine),
             carriers=carriers,
             costs=CostCalculator(load_prices()),
@@ -95,7 +109,7 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for kind in ("Installation", "Records", "ContactLists", "Attempts", "Admission"):
+        for kind in _JOBS:
             queue.add(Key(kind))
         self._tasks = [
             asyncio.create_task(queue.run(), name="queue"),
@@ -166,21 +180,10 @@ class Engine:
                 await session.reconcile(context, key)
             case "Pool":
                 await pool.reconcile(context, key)
-            case "Admission":
-                context.queue.add_after(key, admission.EVERY_S)
-                await admission.reconcile(context)
-            case "Installation":
-                await installation.reconcile(context)
-                context.queue.add_after(key, installation.EVERY_S)
-            case "Records":
-                context.queue.add_after(key, records.EVERY_S)
-                await records.reconcile(context)
-            case "ContactLists":
-                context.queue.add_after(key, contacts.LISTS_EVERY_S)
-                await contacts.follow_lists(context)
-            case "Attempts":
-                context.queue.add_after(key, attempts.EVERY_S)
-                await attempts.reconcile(context)
+            case _:
+                every_s, job = _JOBS[key.kind]
+                context.queue.add_after(key, every_s)
+                await job(context)
 
     async def _audit_forever(self, context: Context) -> None:
         while True:

@@ -30,6 +30,9 @@ class PoolDefaults:
     image: str
     secret: str
     carrier_secret: str
+    keys_secret: str
+    # With a new key comes a new pool: its workers can read the people who are stored under it.
+    key_version: int
     device: str
     image_pull_policy: str
 
@@ -186,7 +189,7 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
         "image": worker.image or defaults.image,
         "imagePullPolicy": defaults.image_pull_policy,
         "env": [{"name": name, **value} for name, value in environment.items()],
-        "envFrom": [{"secretRef": {"name": defaults.secret}}],
+        "envFrom": [{"secretRef": {"name": defaults.secret}}, {"secretRef": {"name": defaults.keys_secret}}],
         "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
         "resources": resources,
         "startupProbe": probe("/health", 2, 60),

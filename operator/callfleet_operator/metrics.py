@@ -15,6 +15,10 @@ COST = Histogram(
     "cost_per_call_dollars", "What settled calls cost.", buckets=(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 )
 UNPARTITIONED = Gauge("callfleet_calls_unpartitioned", "Calls outside of any year's partition; 0 when all is well.")
+DIFFERENCES = Counter(
+    "callfleet_carrier_differences_total", "What the carrier's list has otherwise than the ledger.", ["kind"]
+)
+UNCOMPARED = Gauge("callfleet_carrier_days_failing", "Days of carrier accounts that could not be compared; 0 is well.")
 ADMISSIONS = Counter("callfleet_admissions_total", "What became of requests to hold.", ["result"])
 CYCLE_SECONDS = Histogram("callfleet_admission_cycle_seconds", "How long an admission cycle took.")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from callfleet_core.crypto import Keyring
 from callfleet_core.money import MONEY_PATTERN
 from callfleet_core.settings import CarrierSettings, DatabaseSettings, LogSettings
+from callfleet_core.subjects import Subjects
 from callfleet_core.windows import time_zone
 
 
@@ -18,6 +20,9 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     callfleet_hash_key: SecretStr = Field(
         min_length=32, description="Key of the numbers' hashes; never change it: who was called is keyed by it."
     )
+    callfleet_encryption_keys: SecretStr = Field(
+        min_length=1, description="Keys of personal data, VERSION:BASE64 of 32 bytes each, separated by commas."
+    )
     callfleet_namespace: str = Field(description="The release's namespace, where the workers' Secret is.")
     callfleet_worker_image: str = Field(description="The worker's image, unless a Campaign says another.")
     callfleet_worker_secret: str = Field(
@@ -26,6 +31,9 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     callfleet_carrier_secret: str = Field(
         default="callfleet-installation-carrier",
         description="The installation's own account; copied where workers call for campaigns without a carrierRef.",
+    )
+    callfleet_keys_secret: str = Field(
+        default="callfleet-keys", description="A namespace's own keys, for its workers; derived from the ones above."
     )
     callfleet_carriers_secret: str = Field(
         default="callfleet-carriers", description="Where the gateway learns the auth tokens of campaigns' accounts."
@@ -59,6 +67,18 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     @classmethod
     def _empty_is_none(cls, value: str | None) -> str | None:
         return value or None
+
+    @field_validator("callfleet_encryption_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr) -> SecretStr:
+        Keyring.parse(value.get_secret_value())
+        return value
+
+    @property
+    def subjects(self) -> Subjects:
+        """What seals and opens contacts."""
+        ring = Keyring.parse(self.callfleet_encryption_keys.get_secret_value())
+        return Subjects(ring, self.callfleet_hash_key.get_secret_value().encode())
 
     @field_validator("callfleet_time_zone")
     @classmethod

@@ -86,8 +86,20 @@ def traces() -> set[str]:
     found = {f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     found |= {f"link {path.name}" for path in Path("/sys/class/net").iterdir()}
     found |= {f"group {path}" for root in cgroup_roots() if (path := root / layout.cgroup).exists()}
-    found |= {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("callfleet-*")}
+    used = _in_use()
+    found |= {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("callfleet-*") if str(path) not in used}
     return found | ({f"folder {layout.run}"} if layout.run.exists() else set())
+
+
+def _in_use() -> str:
+    """The command lines of all that runs: a folder named there is somebody's; were it ours, its process is marked."""
+    lines = []
+    for process in psutil.process_iter():
+        try:
+            lines.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            continue
+    return "\n".join(lines)
 
 
 @pytest.fixture

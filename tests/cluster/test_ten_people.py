@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.world import World
 
 from callfleet_core.money import MICROS_PER_UNIT
+from callfleet_core.subjects import SAID
 
 WITHOUT_CONSENT, REFUSED = "+15550100140", "+15550100141"
 # Who is called, in this order: the state and the disposition of their session.
@@ -78,12 +79,18 @@ def _said(world: World, ends: dict[str, tuple[str, str]]) -> str:
     """The talks that did not end as they should, and what the pods complain of, for whoever reads the failure."""
     wrong = [phone for phone, end in ends.items() if end != ENDS[phone]]
     rows = world.rows(
-        "SELECT k.phone, t.message_type, t.content, t.metadata FROM conversations t"
-        " JOIN calls c ON c.id = t.call_id JOIN contacts k ON k.id = c.contact_id"
-        " WHERE k.namespace = %(namespace)s AND k.phone = ANY(%(wrong)s) ORDER BY k.phone, t.seq",
-        wrong=wrong,
+        "SELECT k.id, k.namespace, k.phone, k.name, k.key_version, k.wrapped_key, t.message_type, t.content, t.metadata"
+        " FROM conversations t JOIN calls c ON c.id = t.call_id JOIN contacts k ON k.id = c.contact_id"
+        " WHERE k.namespace = %(namespace)s ORDER BY k.id, t.seq"
     )
-    said = [f"{row['phone']} {row['message_type']}: {row['content']} {row['metadata'] or ''}" for row in rows]
+    for row in rows:
+        person = world.installation.subjects.open(row)
+        row |= {"phone": person.phone, "content": person.key.decrypt(SAID, bytes(row["content"]))}
+    said = [
+        f"{row['phone']} {row['message_type']}: {row['content']} {row['metadata'] or ''}"
+        for row in rows
+        if row["phone"] in wrong
+    ]
     return "\n".join([*said, *world.complaints()])
 
 

@@ -13,13 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.carriers import CarrierAccount, CarrierRegister
 from callfleet_core.contacts import ConsentIn, ContactBook, ContactIn
+from callfleet_core.crypto import DataKey, Keyring
+from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.pricing import CallUsage, CostCalculator, CostLine, load_prices
 from callfleet_core.runs import CampaignRuns, Run
+from callfleet_core.subjects import Subjects
 from callfleet_core.windows import TOTAL, Window
 
 KEY = b"a key of at least thirty-two bytes!!"
+RING = Keyring({1: b"a test's key of thirty-two bytes"})
+SUBJECTS = Subjects(RING, KEY)
 ACCOUNT_SID = "AC" + "0" * 32
 NAMESPACE, CAMPAIGN, BUDGET, RUN = "sales", "spring", "us-sales", "1"
 POD = "1b2a0000-0000-4000-8000-000000000001"
@@ -50,6 +55,13 @@ CONSENT = ConsentIn("express-written", "web form", datetime.now(UTC) - timedelta
 def consenting(index: int) -> ContactIn:
     """The contact at `index`, who agreed to be called."""
     return ContactIn(number(index), None, CONSENT)
+
+
+_UNBALANCED = """
+SELECT count(*) FROM accounts a WHERE (a.held_micros, a.spent_micros) NOT IN (
+    SELECT COALESCE(sum(e.held_micros), 0), COALESCE(sum(e.spent_micros), 0) FROM ledger_entries e
+    WHERE e.account_id = a.id)
+"""
 
 
 async def register_carrier(
@@ -156,11 +168,37 @@ class Books:
         evidence = EndEvidence(source="callback", status=status, duration_s=duration_s, at=datetime.now(UTC))
         return await self.dialing.record_ended(attempt, evidence)
 
+    async def unbalanced(self) -> int:
+        """How many accounts' balances are not the sums of their entries; 0 when all is well."""
+        return int(await self.sql(_UNBALANCED))
+
+    async def key(self, index: int = 0) -> DataKey:
+        """The key of the contact at `index`."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(
+                text("SELECT id, namespace, key_version, wrapped_key FROM contacts WHERE id = :id"),
+                {"id": self.people[index]},
+            )
+            return SUBJECTS.key(dict(rows.mappings().one()))
+
     async def sql(self, statement: str, **parameters: Any) -> Any:
         """Runs a statement as the owner; answers its first value, if it has rows."""
         async with self.engine.begin() as connection:
             result = await connection.execute(text(statement), parameters)
             return result.scalar() if result.returns_rows else None
+
+
+async def login(books: Books, database_url: str, role: str) -> AsyncEngine:
+    """An engine of a user that has this role and nothing else."""
+    return create_engine(await login_url(books, database_url, role))
+
+
+async def login_url(books: Books, database_url: str, role: str) -> str:
+    """The database's address for a new user that has this role and nothing else."""
+    name = f"t_{uuid4().hex[:12]}"
+    await books.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}")
+    scheme, rest = database_url.split("://", 1)
+    return f"{scheme}://{name}:secret@{rest.rsplit('@', 1)[1]}"
 
 
 async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int = 220_000) -> Books:
@@ -170,9 +208,9 @@ async def open_books(engine: AsyncEngine, *, people: int = 12, limit_micros: int
     books = Books(
         engine,
         ledger,
-        DialStore(engine),
+        DialStore(engine, RING.of_namespace(NAMESPACE)),
         ContactBook(engine, KEY, lambda: ledger.epoch),
-        CampaignRuns(engine, KEY, lambda: ledger.epoch),
+        CampaignRuns(engine, SUBJECTS, lambda: ledger.epoch),
     )
     await books.ledger.take_epoch()
     await books.contacts.mirror_campaign(

@@ -1,4 +1,4 @@
-"""The operator's reconcilers over a real PostgreSQL and a real API server, called one by one; no carrier is asked."""
+"""The operator's reconcilers over a real PostgreSQL and API server, called one by one; a carrier only where given."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
-from tests.integration.books import ACCOUNT_SID, KEY
+from tests.integration.books import ACCOUNT_SID, KEY, RING, SUBJECTS
 
 from callfleet_core.carriers import CarrierRegister, installation_account
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
+from callfleet_core.privacy import Privacy
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -29,6 +30,7 @@ from callfleet_operator.reconcile import campaign, session
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
+CARRIER_TOKEN = "a-made-up-token"
 GROUP = "/apis/callfleet.dev/v1alpha1/namespaces"
 
 
@@ -98,9 +100,11 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
+async def operator(
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9"
+) -> AsyncIterator[Operator]:
     """An operator that leads; nothing runs by itself."""
-    settings = _settings(engine)
+    settings = _settings(engine, carrier_url)
     ledger = Ledger(engine)
     await ledger.take_epoch()
     kube = Kube(await config.new_client_from_config(config_file=str(server.kubeconfig)))
@@ -115,7 +119,9 @@ async def operator(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Oper
         engine=engine,
         ledger=ledger,
         contacts=ContactBook(engine, KEY, lambda: ledger.epoch),
-        runs=CampaignRuns(engine, KEY, lambda: ledger.epoch),
+        runs=CampaignRuns(engine, SUBJECTS, lambda: ledger.epoch),
+        privacy=Privacy(engine, SUBJECTS),
+        subjects=SUBJECTS,
         dialing=DialStore(engine),
         carriers=carriers,
         costs=CostCalculator(load_prices()),
@@ -140,14 +146,15 @@ async def _nothing(key: Key) -> None:
     """Keys that reconcilers ask for are looked at by the test itself."""
 
 
-def _settings(engine: AsyncEngine) -> OperatorSettings:
+def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
     values: dict[str, Any] = {
         "database_url": engine.url.render_as_string(hide_password=False),
         "twilio_account_sid": ACCOUNT_SID,
-        "twilio_auth_token": "not used",
+        "twilio_auth_token": CARRIER_TOKEN,
         "callfleet_public_url": "http://127.0.0.1:8",
-        "callfleet_carrier_api_base_url": "http://127.0.0.1:9",
+        "callfleet_carrier_api_base_url": carrier_url,
         "callfleet_hash_key": KEY.decode(),
+        "callfleet_encryption_keys": RING.text(),
         "callfleet_namespace": "callfleet",
         "callfleet_worker_image": "worker",
     }

@@ -9,7 +9,19 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import CAMPAIGN, CONSENT, KEY, NAMESPACE, POD, RUN, Books, number, open_books
+from tests.integration.books import (
+    CAMPAIGN,
+    CONSENT,
+    KEY,
+    NAMESPACE,
+    POD,
+    RING,
+    RUN,
+    SUBJECTS,
+    Books,
+    number,
+    open_books,
+)
 
 from callfleet_core.contactlist import ContactListError, Row, read_contacts
 from callfleet_core.contacts import contact_id
@@ -17,6 +29,7 @@ from callfleet_core.errors import HashKeyError, StaleEpochError
 from callfleet_core.ledger import HoldResult
 from callfleet_core.lists import ContactLists, Imported, ImportRefusedError
 from callfleet_core.runs import CampaignRuns, ListUse, Run, RunCounts
+from callfleet_core.subjects import Subjects
 
 LIST = "spring-2026"
 MINE = Run(NAMESPACE, CAMPAIGN, RUN)
@@ -53,7 +66,7 @@ def lists(engine: AsyncEngine) -> ContactLists:
 
 
 async def put(lists: ContactLists, *lines: str, name: str = LIST, dry_run: bool = False) -> Imported:
-    return await lists.import_rows(NAMESPACE, name, rows(*lines), KEY, dry_run=dry_run)
+    return await lists.import_rows(NAMESPACE, name, rows(*lines), SUBJECTS, dry_run=dry_run)
 
 
 async def in_run(books: Books) -> list[UUID]:
@@ -190,7 +203,7 @@ async def test_a_deleted_list_takes_its_consents_with_it_and_calls_nobody(books:
 
 
 async def test_a_list_is_of_one_namespace(books: Books, lists: ContactLists) -> None:
-    await lists.import_rows("support", LIST, rows(agrees(1)), KEY)
+    await lists.import_rows("support", LIST, rows(agrees(1)), SUBJECTS)
     with pytest.raises(ContactListError, match="is not there"):
         await books.runs.take_list(MINE, LIST)
 
@@ -198,15 +211,15 @@ async def test_a_list_is_of_one_namespace(books: Books, lists: ContactLists) -> 
 async def test_another_installations_key_is_refused(books: Books, lists: ContactLists) -> None:
     other = b"another key, of thirty-two bytes!!"
     with pytest.raises(HashKeyError, match="not the key"):  # before any key is known: the contacts tell
-        await lists.import_rows(NAMESPACE, LIST, rows(agrees(1)), other)
+        await lists.import_rows(NAMESPACE, LIST, rows(agrees(1)), Subjects(RING, other))
     await put(lists, agrees(1))
     with pytest.raises(HashKeyError, match="not the key"):
-        await lists.import_rows(NAMESPACE, LIST, rows(agrees(1)), other)
+        await lists.import_rows(NAMESPACE, LIST, rows(agrees(1)), Subjects(RING, other))
 
 
 async def test_a_deposed_operator_takes_no_list(books: Books, lists: ContactLists) -> None:
     await put(lists, agrees(1))
-    deposed = CampaignRuns(books.engine, KEY, lambda: books.ledger.epoch - 1)
+    deposed = CampaignRuns(books.engine, SUBJECTS, lambda: books.ledger.epoch - 1)
     with pytest.raises(StaleEpochError):
         await deposed.take_list(MINE, LIST)
     assert await in_run(books) == [person(0)]

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.books import CONSENT, KEY, number
+from tests.integration.books import CONSENT, KEY, RING, number
 
+from callfleet_core.crypto import Keyring
 from callfleet_core.db.migrate import migrate
 
 HEADER = "phone,name,consent_kind,consent_source,consent_time\n"
@@ -28,7 +29,7 @@ def callfleet(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 @pytest.fixture
 def given(database_url: str) -> dict[str, str]:
-    return {"DATABASE_URL": database_url, "CALLFLEET_HASH_KEY": KEY.decode()}
+    return {"DATABASE_URL": database_url, "CALLFLEET_HASH_KEY": KEY.decode(), "CALLFLEET_ENCRYPTION_KEYS": RING.text()}
 
 
 IMPORT = ("import", "--namespace", "sales", "--list", "spring-2026")
@@ -66,6 +67,7 @@ def test_every_wrong_row_is_told_and_nobody_is_named(given: dict[str, str], tmp_
     ("missing", "message"),
     [
         ("CALLFLEET_HASH_KEY", "export CALLFLEET_HASH_KEY=$(kubectl get secret callfleet-operator"),
+        ("CALLFLEET_ENCRYPTION_KEYS", "export CALLFLEET_ENCRYPTION_KEYS=$(kubectl get secret callfleet-operator"),
         ("DATABASE_URL", "DATABASE_URL is missing: give --database-url, or take it from the installation: kubectl"),
     ],
 )
@@ -94,3 +96,21 @@ def test_a_file_or_a_database_that_does_not_fit_is_one_sentence(
     done = callfleet(*IMPORT, str(file), **nobody)
     assert "PostgreSQL does not answer" in done.stderr
     assert "secret" not in done.stderr
+
+
+def test_a_person_is_erased_and_keys_are_rotated(given: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text(HEADER + row(1) + row(2))
+    assert callfleet(*IMPORT, str(file), **given).returncode == 0
+    erase = ("erase", "--namespace", "sales", "--yes", "--phone")
+    erased = callfleet(*erase, number(1), **given)
+    assert erased.stdout.startswith("erased: contact "), erased.stderr
+    assert number(1) not in erased.stdout
+    unknown = callfleet(*erase, number(9), **given)
+    assert (unknown.returncode, "nobody with this number" in unknown.stderr) == (1, True)
+    newer = {**given, "CALLFLEET_ENCRYPTION_KEYS": Keyring({**RING.keys, 2: b"2" * 32}).text()}
+    rotated = subprocess.run(
+        [sys.executable, "-m", "callfleet", "database", "rotate-keys"],
+        env={"PATH": os.environ["PATH"], **newer}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert rotated.stdout == "1 keys are wrapped by version 2; 0 by an older one\n", rotated.stderr

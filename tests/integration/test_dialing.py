@@ -15,15 +15,17 @@ from tests.integration.books import (
     HOLD_MICROS,
     NAMESPACE,
     POD,
+    RING,
     Books,
     consenting,
+    login,
     number,
     open_books,
     register_carrier,
 )
 
 from callfleet_core.contacts import ContactIn
-from callfleet_core.db.engine import create_engine
+from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult, Verdict
 from callfleet_core.ledger import HoldResult
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
@@ -256,22 +258,14 @@ async def test_the_view_for_twiml_names_no_person(books: Books) -> None:
     assert await books.dialing.attempt_view(uuid4()) is None
 
 
-async def _login(books: Books, database_url: str, role: str) -> AsyncEngine:
-    """An engine of a user that has this role and nothing else."""
-    name = f"t_{uuid4().hex[:12]}"
-    await books.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}")
-    scheme, rest = database_url.split("://", 1)
-    return create_engine(f"{scheme}://{name}:secret@{rest.rsplit('@', 1)[1]}")
-
-
 async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Books, database_url: str) -> None:
-    engine = await _login(books, database_url, "callfleet_worker")
-    worker = DialStore(engine)
+    engine = await login(books, database_url, "callfleet_worker")
+    worker = DialStore(engine, RING.of_namespace(NAMESPACE))
     try:
         attempt = await books.held()
         assert (await worker.begin_dial(attempt, POD, uuid4())).verdict is Verdict.GO
         assert await worker.record_placed(attempt, SID, pod_uid=POD, generation=1) is PlacedResult.PLACED
-        await _write_records(CallRecords(engine), attempt)
+        await _write_records(CallRecords(engine), attempt, await books.key())
         evil = Books(engine, books.ledger.__class__(engine), worker, books.contacts, books.runs, books.people)
         for statement in (
             "SELECT phone FROM contacts",
@@ -289,7 +283,7 @@ async def test_the_workers_role_can_dial_and_record_and_nothing_else(books: Book
 
 
 async def test_the_gateways_role_records_but_cannot_dial(books: Books, database_url: str) -> None:
-    engine = await _login(books, database_url, "callfleet_gateway")
+    engine = await login(books, database_url, "callfleet_gateway")
     gateway = DialStore(engine)
     try:
         attempt = await books.held()
@@ -302,12 +296,12 @@ async def test_the_gateways_role_records_but_cannot_dial(books: Books, database_
         await engine.dispose()
 
 
-async def _write_records(records: CallRecords, call: UUID) -> None:
+async def _write_records(records: CallRecords, call: UUID, key: DataKey) -> None:
     turns = [Turn(agent_type="qualifier", message_type="user", content="Yes.", at=datetime.now(UTC))]
     outcome = CallOutcome(disposition="qualified", turns=1, decided_by={"grammar": 1}, latency_ms_p50=900)
     lead = LeadFields.model_validate({"qualification_score": "0.75", "fields": {"interested": "yes"}})
     for _ in range(2):  # writing twice changes nothing
-        await records.add_turns(call, turns, first_seq=0)
+        await records.add_turns(call, turns, first_seq=0, key=key)
         await records.finish(call, outcome, lead, [Usage.model_validate(
             {"meter": "stt_seconds", "quantity": "4.2", "provider": "whisper-local"}
         )])  # fmt: skip
@@ -316,7 +310,7 @@ async def _write_records(records: CallRecords, call: UUID) -> None:
 async def test_what_was_said_and_learned_is_stored_once(books: Books) -> None:
     attempt = await books.held()
     await books.dialed(attempt, SID)
-    await _write_records(CallRecords(books.engine), attempt)
+    await _write_records(CallRecords(books.engine), attempt, await books.key())
     assert await books.sql("SELECT count(*) FROM conversations") == 1
     assert await books.sql("SELECT fields->>'interested' FROM lead_scores") == "yes"
     assert await books.sql("SELECT disposition FROM calls") == "qualified"

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
-from tests.integration.books import CONSENT, KEY, Books, number
+from tests.integration.books import CONSENT, KEY, SUBJECTS, Books, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_core.contactlist import Row, read_contacts
@@ -70,7 +70,7 @@ def loaded(campaign: dict[str, Any]) -> tuple[str, str]:
 async def test_a_hundred_thousand_contacts_are_never_read_at_once(
     engine: AsyncEngine, running: Operator, namespace: str
 ) -> None:
-    await ContactLists(engine).import_rows(namespace, LIST, people(*range(EVERYBODY)), KEY)
+    await ContactLists(engine).import_rows(namespace, LIST, people(*range(EVERYBODY)), SUBJECTS)
     running.apply(campaign_body(namespace, NAME, **SPEC))
     running.queries.clear()
     await running.reconcile(namespace, NAME)  # its finalizer
@@ -101,10 +101,10 @@ async def test_a_campaign_follows_its_list(engine: AsyncEngine, running: Operato
         "list spring-2026 is not there: import it with callfleet contacts import"
         f" --namespace {namespace} --list spring-2026 FILE.csv",
     )
-    await lists.import_rows(namespace, LIST, people(0, 1, 2, 3), KEY)
+    await lists.import_rows(namespace, LIST, people(0, 1, 2, 3), SUBJECTS)
     await running.reconcile(namespace, NAME)
     assert waiting(running, namespace) == ids(namespace, 0, 1, 2, 3)
-    await lists.import_rows(namespace, LIST, people(2, 3, 4, 5), KEY)
+    await lists.import_rows(namespace, LIST, people(2, 3, 4, 5), SUBJECTS)
     campaign = await running.reconcile(namespace, NAME)
     assert waiting(running, namespace) == ids(namespace, 2, 3, 4, 5)
     assert campaign["status"]["progress"] == "0/4"
@@ -117,7 +117,7 @@ async def test_a_wrong_import_that_is_corrected_costs_nobody_their_call(
     running.apply(campaign_body(namespace, NAME, **SPEC))
     await running.reconcile(namespace, NAME)
     for right_or_wrong in ((0, 1), (7,), (0, 1)):
-        await lists.import_rows(namespace, LIST, people(*right_or_wrong), KEY)
+        await lists.import_rows(namespace, LIST, people(*right_or_wrong), SUBJECTS)
         await running.reconcile(namespace, NAME)
         await running.tend_sessions(namespace)
         campaign = await running.reconcile(namespace, NAME)
@@ -132,10 +132,10 @@ async def test_one_query_finds_the_campaigns_whose_lists_changed(
     for name in (NAME, "another", "third"):
         body = campaign_body(namespace, name, contacts={"listRef": {"name": f"list-of-{name}"}})
         running.apply(body)
-        await lists.import_rows(namespace, f"list-of-{name}", people(0), KEY)
+        await lists.import_rows(namespace, f"list-of-{name}", people(0), SUBJECTS)
         await running.reconcile(namespace, name)
         await running.reconcile(namespace, name)
-    await lists.import_rows(namespace, "list-of-another", people(0, 1), KEY)
+    await lists.import_rows(namespace, "list-of-another", people(0, 1), SUBJECTS)
     await lists.delete(namespace, "list-of-third")
     asked = len(running.context.queue)
     running.queries.clear()
@@ -149,7 +149,7 @@ async def test_who_left_the_list_loses_a_grant_that_was_not_dialled(
     engine: AsyncEngine, running: Operator, namespace: str
 ) -> None:
     context, lists = running.context, ContactLists(engine)
-    await lists.import_rows(namespace, LIST, people(0), KEY)
+    await lists.import_rows(namespace, LIST, people(0), SUBJECTS)
     running.apply(campaign_body(namespace, NAME, **SPEC))
     for _ in range(2):
         await running.reconcile(namespace, NAME)
@@ -162,7 +162,7 @@ async def test_who_left_the_list_loses_a_grant_that_was_not_dialled(
     )  # fmt: skip
     bound = {"id": str(attempt), "number": 1, "held": "0.036"}
     running.server.patch_status(namespace, session.meta.name, {"state": "Admitted", "attempt": bound})
-    await lists.import_rows(namespace, LIST, people(1), KEY)
+    await lists.import_rows(namespace, LIST, people(1), SUBJECTS)
     await running.reconcile(namespace, NAME)
     assert await books.sql("SELECT reason FROM dial_attempts WHERE id = :id", id=attempt) == "Unlisted"
     running.server.patch_status(namespace, session.meta.name, {"state": "Pending", "attempt": None})

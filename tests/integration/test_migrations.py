@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import POD, billed, open_books
+from tests.integration.books import ACCOUNT_SID, POD, RING, SUBJECTS, billed, open_books
 
 from callfleet_core.contacts import session_name
 from callfleet_core.db.engine import create_engine as create_async_engine
@@ -21,7 +21,9 @@ from callfleet_core.db.engine import database_url as sqlalchemy_url
 from callfleet_core.db.migrate import current_revision, head_revision, migrate, revisions, wait_for_schema
 from callfleet_core.db.models import Base
 from callfleet_core.errors import SchemaError
+from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
+from callfleet_core.subjects import SAID
 
 
 def test_up_down_and_up_again(empty_database_url: str) -> None:
@@ -73,7 +75,10 @@ KEPT = (
 )  # fmt: skip
 
 
-async def test_every_revision_goes_down_and_up_again_with_its_data(database_url: str) -> None:
+async def test_every_revision_goes_down_and_up_again_with_its_data(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLFLEET_ENCRYPTION_KEYS", RING.text())
     engine = create_async_engine(database_url)
     books = await open_books(engine, people=3)
     for person in range(2):
@@ -81,7 +86,7 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(database_url:
         await books.dialing.begin_dial(attempt, POD, uuid4())
         records = CallRecords(engine)
         turn = Turn(agent_type="qualifier", message_type="user", content="Yes, please.", at=datetime.now(UTC))
-        await records.add_turns(attempt, [turn], first_seq=0)
+        await records.add_turns(attempt, [turn], first_seq=0, key=await books.key(person))
         lead = LeadFields(qualification_score=Decimal("0.75"))
         usage = [Usage(meter="tts_characters", quantity=Decimal(80), provider="piper")]
         await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage)
@@ -99,17 +104,59 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(database_url:
     await engine.dispose()
 
 
+async def test_corrections_stay_in_the_balances_where_a_release_knows_none(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    books = await open_books(engine)
+    bill = Reconciliations(engine, lambda: books.ledger.epoch)
+    day = CarrierDay(ACCOUNT_SID, datetime.now(UTC).date())
+    plain, late = [await books.held(person) for person in range(2)]
+    await books.dialed(plain)
+    await books.ended(plain)
+    await books.dialing.begin_dial(late, POD, uuid4())
+    await books.ended(late, "unresolved", None)
+    await books.ledger.settle(late, [])
+    await books.dialing.record_placed(late, "CA" + "2" * 32)
+    await books.ended(late)
+    for attempt, prices in ((plain, (42_000, 14_000)), (late, (14_000,))):
+        await books.ledger.settle(attempt, billed(70))
+        for price in prices:
+            assert await bill.correct(attempt, day, price) is not None
+    before = await books.budget()
+    assert before == (0, 2 * (36_000 - 14_000))
+    await engine.dispose()
+    known = revisions()
+    migrate(database_url, known[known.index("0007") + 1], down=True)
+    kinds = await books.sql(
+        "SELECT jsonb_object_agg(kind, n) FROM (SELECT kind, count(*) n FROM ledger_entries GROUP BY 1) k"
+    )
+    assert kinds == {"hold": 4, "settle": 4, "late": 4}  # of two accounts each
+    assert (await books.budget(), await books.unbalanced()) == (before, 0)
+    await engine.dispose()
+    migrate(database_url)
+    assert await bill.correct(plain, day, 14_000) is None
+    assert (await books.budget(), await books.unbalanced()) == (before, 0)
+    await engine.dispose()
+
+
 async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
-    """The rows of each table as text, in one order."""
+    """The rows of each table as text, in one order; what is personal in the clear, since its keys may change."""
     async with engine.connect() as connection:
-        return {
-            table: sorted(
-                # A script is compared by what it says: on the way its keys may change places, and with them its hash.
-                json.dumps({key: row[key] for key in row if key != "script_digest"}, default=str, sort_keys=True)
-                for row in (await connection.execute(text(_content_of(table)))).mappings()
-            )
+        rows = {
+            table: [dict(row) for row in (await connection.execute(text(_content_of(table)))).mappings()]
             for table in KEPT
         }
+    people = {row["id"]: SUBJECTS.open(row) for row in rows["contacts"]}
+    for row in rows["dial_attempts"]:
+        del row["script_digest"]  # compared by what it says: on the way its keys may change places
+    for row in rows["contacts"]:
+        person = people[row["id"]]
+        row |= {"phone": person.phone, "name": person.name, "wrapped_key": None}
+    called = {row["id"]: people[row["contact_id"]].key for row in rows["calls"]}
+    for row in rows["conversations"]:
+        row["content"] = called[row["call_id"]].decrypt(SAID, bytes(row["content"]))
+    return {
+        table: sorted(json.dumps(row, default=str, sort_keys=True) for row in found) for table, found in rows.items()
+    }
 
 
 def _content_of(table: str) -> str:
@@ -122,7 +169,7 @@ def test_a_downgrade_gives_runs_their_sessions_names_back(empty_database_url: st
     engine = create_engine(sqlalchemy_url(empty_database_url))
     with engine.begin() as connection:
         connection.execute(
-            text("INSERT INTO contacts (id, namespace, number_hash, phone) VALUES (:id, 'sales', 'h', '+15550100100')"),
+            text("INSERT INTO contacts (id, namespace, number_hash, erased_at) VALUES (:id, 'sales', 'h', now())"),
             {"id": contact},
         )
         connection.execute(

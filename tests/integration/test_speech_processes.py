@@ -215,6 +215,7 @@ async def test_a_killed_speech_process_is_back_in_a_moment(tmp_path: Path, socke
     settings = WorkerSettings.model_validate(
         {
             "database_url": "postgresql://nowhere/none", "redis_url": "redis://nowhere", "twilio_auth_token": "made-up",
+            "callfleet_namespace_keys": "1:" + "A" * 43 + "=",
             "callfleet_models_dir": models_dir(), "callfleet_device": "cpu",
         }
     )  # fmt: skip

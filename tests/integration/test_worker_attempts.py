@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import POD, register_carrier
+from tests.integration.books import NAMESPACE, POD, RING, register_carrier
 from tests.integration.simulator_application import TOKEN, until
 from tests.integration.test_worker_carrier import answers, reply
 from tests.integration.worker_parts import Stage, stage
@@ -65,11 +65,21 @@ async def at_desk(
     async with stage(engine, database_url, redis_url, person) as on:
         redis = Redis.from_url(redis_url, decode_responses=True)
         settings = WorkerSettings.model_validate(
-            {"database_url": database_url, "redis_url": redis_url, "twilio_auth_token": TOKEN}
+            {
+                "database_url": database_url,
+                "redis_url": redis_url,
+                "twilio_auth_token": TOKEN,
+                "callfleet_namespace_keys": RING.of_namespace(NAMESPACE).text(),
+            }
         )
         silence = folder / "nobody-speaks"
         services = Services(
-            settings, DialStore(engine), CallRecords(engine), LegRegistry(redis), Recogniser(silence), Speaker(silence)
+            settings,
+            DialStore(engine, RING.of_namespace(NAMESPACE)),
+            CallRecords(engine),
+            LegRegistry(redis),
+            Recogniser(silence),
+            Speaker(silence),
         )
         yield Desk(on, redis, services)
         await redis.aclose()
@@ -153,7 +163,7 @@ class Overtaken(DialStore):
 async def test_a_call_with_a_second_sid_is_hung_up(desk: Desk, engine: AsyncEngine) -> None:
     attempt = await desk.on.granted(SCRIPT)
     runner = CallRunner(
-        replace(desk.services, dials=Overtaken(engine)),
+        replace(desk.services, dials=Overtaken(engine, RING.of_namespace(NAMESPACE))),
         attempt,
         POD,
         lambda event, _details: desk.reports.append(event),
@@ -196,14 +206,14 @@ class Flaky(DialStore):
     """The real store behind a connection that breaks: before some statements, or after they were committed."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine)
+        super().__init__(engine, RING.of_namespace(NAMESPACE))
         self.breaks = ["before", "after", "before"]
 
-    async def _call(self, sql: str, **parameters: Any) -> Any:
+    async def _call(self, sql: str, read: Callable[[Any], Any] | None = None, **parameters: Any) -> Any:
         kind = self.breaks.pop(0) if self.breaks else ""
         if kind == "before":
             raise OperationalError(sql, {}, ConnectionError("broken"))
-        answer = await super()._call(sql, **parameters)
+        answer = await super()._call(sql, read, **parameters)
         if kind == "after":
             raise OperationalError(sql, {}, ConnectionError("broken"))
         return answer

@@ -84,8 +84,7 @@ async def test_somebody_who_hangs_up_half_way_leaves_what_they_said(
         assert events[-1]["outcome"]["disposition"] == "incomplete"
         lead = (await on.rows("SELECT fields FROM lead_scores"))[0]
         assert lead["fields"] == {"interested": "yes", "property": "condo"}
-        said = await on.rows("SELECT content FROM conversations WHERE message_type = 'user' ORDER BY seq")
-        assert "condo" in said[-1]["content"].lower()
+        assert "condo" in (await on.said("user"))[-1].lower()
         row = (await on.rows("SELECT disposition, turns FROM calls"))[0]
         assert (row["disposition"], row["turns"]) == ("incomplete", 2)
 
@@ -98,8 +97,7 @@ async def test_the_time_limit_is_kept_with_a_goodbye(
         attempt = await on.granted(SCRIPT, time_limit_s=25)
         _, events = await on.run_worker(attempt)
         assert events[-1]["outcome"]["disposition"] == "incomplete"
-        said = await on.rows("SELECT content FROM conversations WHERE message_type = 'assistant' ORDER BY seq")
-        assert said[-1]["content"] == "Thank you, that is all. Goodbye."
+        assert (await on.said("assistant"))[-1] == "Thank you, that is all. Goodbye."
         row = (await on.rows("SELECT end_status, duration_s FROM dial_attempts"))[0]
         assert row["end_status"] == "completed"
         assert row["duration_s"] < 25

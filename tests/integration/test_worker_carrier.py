@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.integration.books import RING
 from tests.integration.simulator_application import ACCOUNT, CALLER, TOKEN
 from tests.unit.agents.scripts import real_estate
 
@@ -30,7 +31,8 @@ def order(api_base_url: str, **changes: Any) -> DialOrder:
         "ring_timeout_s": 20, "account_sid": ACCOUNT, "api_base_url": api_base_url, "public_url": "http://127.0.0.1:9",
         "generation": 1, "script": real_estate(), "time_zone": "UTC",
     }  # fmt: skip
-    return DialOrder.model_validate({**base, **changes})
+    key, _ = RING.new_key(base["contact_id"])
+    return DialOrder.model_validate({**base, "subject_key": key, **changes})
 
 
 async def place(api_base_url: str, token: str = TOKEN, **changes: Any) -> Placed | NotPlaced | UnknownPlaced:

@@ -19,11 +19,12 @@ import numpy as np
 from pipecat.audio.utils import ulaw_to_pcm
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD, Books, number, open_books, register_carrier
+from tests.integration.books import ACCOUNT_SID, NAMESPACE, POD, RING, Books, number, open_books, register_carrier
 from tests.integration.gateway_parts import running_gateway
 from tests.integration.simulator_application import TOKEN
 
 from callfleet.parts.api import models_folder
+from callfleet_core.subjects import SAID
 from callfleet_simulator.calls import Call
 from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.people import People, Person
@@ -185,6 +186,14 @@ class Stage:
             raise
         return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
 
+    async def said(self, by: str, contact: int = 0) -> list[str]:
+        """What the user or the assistant said to the contact, in order."""
+        rows = await self.rows(
+            "SELECT content FROM conversations WHERE message_type = CAST(:by AS text) ORDER BY seq", by=by
+        )
+        key = await self.books.key(contact)
+        return [key.decrypt(SAID, bytes(row["content"])) for row in rows]
+
     async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
         """A query's rows."""
         async with self.books.engine.connect() as connection:
@@ -239,6 +248,7 @@ async def stage(
         passed = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "OLLAMA_"))}
         env = {
             **passed, "DATABASE_URL": worker_url, "REDIS_URL": redis_url, "TWILIO_AUTH_TOKEN": TOKEN,
+            "CALLFLEET_NAMESPACE_KEYS": RING.of_namespace(NAMESPACE).text(),
             "CALLFLEET_MODELS_DIR": str(models_dir()), "CALLFLEET_DEVICE": "cpu", **environment,
         }  # fmt: skip
         yield Stage(books, carrier, env, talkers)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import AttemptView, DialDecision, EndEvidence, PlacedResult
 from callfleet_core.records import CallOutcome, LeadFields, Turn, Usage
 
@@ -50,7 +51,7 @@ class Dials(Protocol):
 class Records(Protocol):
     """Transcript and outcome (see `callfleet_core.records.CallRecords`)."""
 
-    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int) -> None:
+    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey) -> None:
         """Appends turns; idempotent by number."""
         ...
 

@@ -20,6 +20,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, LogSettings):
     twilio_auth_token: SecretStr | None = Field(default=None, description="Without that folder: what calls with.")
     twilio_api_key_sid: str | None = None
     twilio_api_key_secret: SecretStr | None = None
+    callfleet_namespace_keys: SecretStr = Field(description="Keys of the namespace's personal data; of no other's.")
     ollama_base_url: str = Field(default="", description="Empty: no model; grammars and templates carry the calls.")
     ollama_api_key: SecretStr | None = None
     callfleet_models_dir: Path = Field(default=Path("/models"), description="Holds whisper-base/ and piper/.")

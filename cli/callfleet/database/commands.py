@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from callfleet.access import assert_database, keys_from_environment
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import current_revision, head_revision, migrate
 from callfleet_core.db.partitions import ensure_partitions, unpartitioned
+from callfleet_core.privacy import Privacy
 
 Url = Annotated[
     str,
@@ -53,3 +55,27 @@ def partitions(
 
     made, left = asyncio.run(run())
     typer.echo(f"{made} partitions made; {left} calls lie outside of any year's")
+
+
+@database_app.command("rotate-keys")
+def rotate_keys(database_url: Url) -> None:
+    """Wrap everybody's key by the newest of CALLFLEET_ENCRYPTION_KEYS; may be stopped and begun again at any moment.
+
+    First give the operator the new key in front of the old one (encryptionKeys), then rotate, then take the old away.
+    """
+    assert_database(database_url)
+    subjects = keys_from_environment()
+
+    async def run() -> tuple[int, int]:
+        engine = create_engine(database_url, pool_size=1, application="callfleet-cli")
+        try:
+            privacy, newest = Privacy(engine, subjects), subjects.newest_version
+            done = await privacy.rotate(newest, lambda count: typer.echo(f"{count:,} done", err=True))
+            return done, await privacy.left_to_rotate(newest)
+        finally:
+            await engine.dispose()
+
+    done, left = asyncio.run(run())
+    typer.echo(f"{done:,} keys are wrapped by version {subjects.newest_version}; {left:,} by an older one")
+    if left:
+        raise typer.Exit(1)

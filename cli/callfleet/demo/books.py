@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from callfleet.demo.scene import Books, Budget, Saying, Talk
 from callfleet_core.contacts import session_name
+from callfleet_core.subjects import SAID, Subjects
 
 CONNECT_TIMEOUT_S = 5
 MOST_NAMES = 2000
@@ -16,7 +17,8 @@ MOST_TALKS = 2
 MOST_SAYINGS = 24
 
 _NAMES = """
-SELECT c.campaign, c.run_id, c.contact_id, k.name FROM campaign_contacts c JOIN contacts k ON k.id = c.contact_id
+SELECT c.campaign, c.run_id, c.contact_id, k.id, k.namespace, k.name, k.key_version, k.wrapped_key
+FROM campaign_contacts c JOIN contacts k ON k.id = c.contact_id
 WHERE c.namespace = %(namespace)s AND k.name IS NOT NULL ORDER BY c.position LIMIT %(limit)s
 """
 _BUDGETS = """
@@ -25,7 +27,8 @@ WHERE namespace = %(namespace)s AND kind = 'Budget' AND NOT closed ORDER BY name
 """
 # The calls that are live, or else the last one: so that its end can be read before the next one rings.
 _CALLS = """
-SELECT a.id, COALESCE(k.name, a.session_name) AS contact, a.state IN ('dialing', 'placed') AS on_the_line,
+SELECT a.id AS call, a.session_name, k.id, k.namespace, k.name, k.key_version, k.wrapped_key,
+       a.state IN ('dialing', 'placed') AS on_the_line,
        EXTRACT(EPOCH FROM clock_timestamp() - a.answered_at)::float8 AS answered_s
 FROM dial_attempts a JOIN contacts k ON k.id = a.contact_id
 WHERE a.namespace = %(namespace)s AND a.begun_at IS NOT NULL
@@ -37,7 +40,7 @@ WHERE call_id = %(call)s ORDER BY seq DESC LIMIT %(limit)s
 """
 
 
-def read_books(database_url: str, namespace: str) -> Books:
+def read_books(database_url: str, namespace: str, subjects: Subjects) -> Books:
     """The books of a namespace, as they are now. Raises psycopg.OperationalError."""
     with psycopg.connect(database_url, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S) as connection:
         where = {"namespace": namespace}
@@ -45,12 +48,15 @@ def read_books(database_url: str, namespace: str) -> Books:
         budgets = connection.execute(_BUDGETS, where).fetchall()
         calls = connection.execute(_CALLS, {**where, "limit": MOST_TALKS}).fetchall()
         live = [call for call in calls if call["on_the_line"]] or calls[:1]
-        talks = [_talk(connection, call) for call in live]
-    people = {session_name(row["campaign"], row["run_id"], row["contact_id"]): row["name"] for row in names}
+        talks = [_talk(connection, call, subjects) for call in live]
+    people = {
+        session_name(row["campaign"], row["run_id"], row["contact_id"]): subjects.open(row).name or "" for row in names
+    }
     return Books(people, [Budget(**row) for row in budgets], talks)
 
 
-def _talk(connection: psycopg.Connection[dict[str, Any]], call: dict[str, Any]) -> Talk:
-    rows = connection.execute(_SAYINGS, {"call": call["id"], "limit": MOST_SAYINGS}).fetchall()
-    sayings = [Saying(row["by_agent"], row["content"]) for row in reversed(rows)]
-    return Talk(call["contact"], call["on_the_line"], call["answered_s"], sayings)
+def _talk(connection: psycopg.Connection[dict[str, Any]], call: dict[str, Any], subjects: Subjects) -> Talk:
+    person = subjects.open(call)
+    rows = connection.execute(_SAYINGS, {"call": call["call"], "limit": MOST_SAYINGS}).fetchall()
+    sayings = [Saying(row["by_agent"], person.key.decrypt(SAID, bytes(row["content"]))) for row in reversed(rows)]
+    return Talk(person.name or call["session_name"], call["on_the_line"], call["answered_s"], sayings)

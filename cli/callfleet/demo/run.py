@@ -60,7 +60,7 @@ def run_demo(
         installation.kubectl("apply", "-n", NAMESPACE, "-f", str(options.campaign))
         with showing(console) as shown:
             sessions, scene = watch(installation, (shown, *others))
-        facts = read_facts(installation.databases.owner, NAMESPACE)
+        facts = read_facts(installation.databases.owner, NAMESPACE, installation.subjects)
         yield Outcome(summarise(facts, sessions, carrier_bill(installation), started_at), scene)
 
 
@@ -102,7 +102,9 @@ def watch(
     while (now_s := time.monotonic()) < moved_s + stuck_after_s:
         try:
             sessions = installation.objects("callsessions", NAMESPACE)
-            scene = make_scene(now_s - began_s, sessions, read_books(installation.databases.owner, NAMESPACE))
+            scene = make_scene(
+                now_s - began_s, sessions, read_books(installation.databases.owner, NAMESPACE, installation.subjects)
+            )
         except (InstallError, psycopg.OperationalError) as error:
             misses, checked_s = misses + 1, 0.0
             if misses > MOST_MISSES:

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from callfleet_core.ledger import OVERSPENT_HOLDS
 from callfleet_core.money import format_micros, micros_up
+from callfleet_core.subjects import Subjects
 
 # Reasons that last until somebody raises a limit, gives consent or applies something else.
 WAITS_FOR_PEOPLE = frozenset(
@@ -29,7 +30,7 @@ WHERE a.namespace = %(namespace)s AND l.meter LIKE 'carrier_%%'
 """
 _OVERSPENT: Final[LiteralString] = "SELECT count(*) AS overspent FROM (" + OVERSPENT_HOLDS + ") o"  # noqa: S608  # core's own text
 _CALLS = """
-SELECT COALESCE(k.name, left(k.id::text, 8)) AS contact, a.session_name, a.state AS attempt_state, a.begun_at,
+SELECT k.id, k.namespace, k.name, k.key_version, k.wrapped_key, a.session_name, a.state AS attempt_state, a.begun_at,
        c.status, c.disposition, c.duration, a.actual_micros, c.turns, c.decided_by, c.latency_ms_p50,
        s.qualification_score, s.interest_level, s.budget_qualified, s.timeline, s.decision_maker, s.fields
 FROM dial_attempts a JOIN contacts k ON k.id = a.contact_id JOIN calls c ON c.id = a.id
@@ -48,7 +49,7 @@ class Facts:
     calls: Sequence[Mapping[str, Any]]
 
 
-def read_facts(database_url: str, namespace: str) -> Facts:
+def read_facts(database_url: str, namespace: str, subjects: Subjects) -> Facts:
     """Reads the books of a namespace as the schema's owner."""
     with psycopg.connect(database_url, row_factory=dict_row, connect_timeout=5) as connection:
         names = {"namespace": namespace}
@@ -56,7 +57,8 @@ def read_facts(database_url: str, namespace: str) -> Facts:
         carrier = connection.execute(_CARRIER_LINES, names).fetchone() or {}
         overspent = connection.execute(_OVERSPENT).fetchone() or {}
         calls = connection.execute(_CALLS, names).fetchall()
-    return Facts(budgets, int(carrier["micros"]), int(overspent["overspent"]), calls)
+    named = [{**call, "contact": subjects.open(call).name or str(call["id"])[:8]} for call in calls]
+    return Facts(budgets, int(carrier["micros"]), int(overspent["overspent"]), named)
 
 
 def summarise(

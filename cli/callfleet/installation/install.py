@@ -23,7 +23,9 @@ from callfleet.checkout import chart
 from callfleet.cluster.handle import ClusterHandle
 from callfleet.installation.databases import Databases
 from callfleet.parts.api import program
+from callfleet_core.crypto import KEY_BYTES, Keyring
 from callfleet_core.errors import CallFleetError
+from callfleet_core.subjects import Subjects
 
 RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
@@ -86,6 +88,7 @@ class Installation:
     account_sid: str
     auth_token: str
     log_dir: Path
+    subjects: Subjects
     host_services: tuple[HostService, ...] = ()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
@@ -157,11 +160,13 @@ def installed(cluster: ClusterHandle, settings: Settings, log_dir: Path) -> Iter
     """Yields a CallFleet with a simulated carrier, uninstalled at the end (its CRDs stay, as the chart says)."""
     log_dir.mkdir(parents=True, exist_ok=True)
     account_sid, token = f"AC{secrets.token_hex(16)}", secrets.token_hex(16)
+    ring = Keyring({1: secrets.token_bytes(KEY_BYTES)})
+    subjects = Subjects(ring, secrets.token_hex(32).encode())
     installation = Installation(
-        cluster, settings.namespace, settings.databases, account_sid, token, log_dir, settings.host_services
+        cluster, settings.namespace, settings.databases, account_sid, token, log_dir, subjects, settings.host_services
     )
     try:
-        helm_upgrade(cluster, settings, _values(settings, account_sid, token))
+        helm_upgrade(cluster, settings, _values(installation, settings, ring))
         wait_until_ready(installation)
         yield installation
     finally:
@@ -224,7 +229,7 @@ def wait_until_ready(installation: Installation, timeout_s: float = READY_TIMEOU
     )
 
 
-def _values(settings: Settings, account_sid: str, token: str) -> dict[str, Any]:
+def _values(installation: Installation, settings: Settings, ring: Keyring) -> dict[str, Any]:
     def image(reference: str) -> dict[str, str]:
         repository, _, tag = reference.rpartition(":")
         return {"repository": repository, "tag": tag}
@@ -238,8 +243,9 @@ def _values(settings: Settings, account_sid: str, token: str) -> dict[str, Any]:
         },
         "redis": {"url": settings.redis_url},
         "ollama": {"baseUrl": settings.ollama_url, "apiKey": settings.ollama_token or ""},
-        "carrier": {"accountSid": account_sid, "authToken": token},
-        "hashKey": secrets.token_hex(32),
+        "carrier": {"accountSid": installation.account_sid, "authToken": installation.auth_token},
+        "hashKey": installation.subjects.hash_key.decode(),
+        "encryptionKeys": ring.text(),
         "simulator": {"enabled": True, "people": settings.people},
     }
     return merged(values, settings.values)

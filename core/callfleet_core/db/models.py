@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -72,12 +72,19 @@ class Contact(Base):
     """A person in a namespace."""
 
     __tablename__ = "contacts"
-    __table_args__ = (Index("contacts_namespace_number", "namespace", "number_hash", unique=True),)
+    __table_args__ = (
+        Index("contacts_namespace_number", "namespace", "number_hash", unique=True),
+        Index("contacts_key_version", "key_version", "id", postgresql_where=text("key_version IS NOT NULL")),
+    )
     id: Mapped[UUID] = mapped_column(primary_key=True)
     namespace: Mapped[str]
     number_hash: Mapped[str]
-    phone: Mapped[str]
-    name: Mapped[str | None]
+    phone: Mapped[bytes | None]
+    name: Mapped[bytes | None]
+    dial_prefix: Mapped[str] = mapped_column(server_default="")
+    key_version: Mapped[int | None]
+    wrapped_key: Mapped[bytes | None]
+    erased_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
 
@@ -192,6 +199,8 @@ class Account(Base):
 
 
 _OPEN = text("state IN ('granted', 'dialing', 'placed')")
+_BEGUN = text("begun_at IS NOT NULL")
+_UNRESOLVED = text("end_status = 'unresolved'")
 
 
 class CallScriptRow(Base):
@@ -212,6 +221,9 @@ class DialAttempt(Base):
         Index("dial_attempts_late", "ended_at", postgresql_where=text("state = 'settled' AND reason = 'LateEvidence'")),
         Index("dial_attempts_call_sid", "call_sid", unique=True, postgresql_where=text("call_sid IS NOT NULL")),
         Index("dial_attempts_session", "namespace", "session_name", "number"),
+        Index("dial_attempts_history", "namespace", "begun_at", "id", postgresql_where=_BEGUN),
+        Index("dial_attempts_campaign_history", "namespace", "campaign", "begun_at", "id", postgresql_where=_BEGUN),
+        Index("dial_attempts_contact_history", "contact_id", "begun_at", "id", postgresql_where=_BEGUN),
         Index(
             "dial_attempts_person",
             "contact_id",
@@ -221,6 +233,8 @@ class DialAttempt(Base):
             unique=True,
             postgresql_where=text("state <> 'revoked'"),
         ),
+        Index("dial_attempts_begun", "account_sid", "begun_at", postgresql_where=_BEGUN),
+        Index("dial_attempts_unresolved", "begun_at", postgresql_where=_UNRESOLVED),
         CheckConstraint("number >= 1"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -270,7 +284,7 @@ class LedgerEntry(Base):
     """One change of an account's balances; append-only."""
 
     __tablename__ = "ledger_entries"
-    __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", unique=True),)
+    __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", "number", unique=True),)
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"))
     account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"))
@@ -279,6 +293,7 @@ class LedgerEntry(Base):
     spent_micros: Mapped[int] = mapped_column(BigInteger)
     limit_micros: Mapped[int | None] = mapped_column(BigInteger)
     at: Mapped[datetime]
+    number: Mapped[int] = mapped_column(SmallInteger, server_default="0")
 
 
 class CostLineRow(Base):
@@ -308,7 +323,7 @@ class Call(Base):
     end_time: Mapped[datetime | None]
     duration: Mapped[int | None]
     cost: Mapped[Decimal | None] = mapped_column(Numeric(10, 4))
-    recording_url: Mapped[str | None]
+    recording_url: Mapped[bytes | None]
     turns: Mapped[int] = mapped_column(server_default="0")
     decided_by: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     latency_ms_p50: Mapped[int | None]
@@ -325,7 +340,7 @@ class Conversation(Base):
     seq: Mapped[int]
     agent_type: Mapped[str]
     message_type: Mapped[str]
-    content: Mapped[str]
+    content: Mapped[bytes]
     timestamp: Mapped[datetime]
     details: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
 
@@ -355,3 +370,55 @@ class CallUsage(Base):
     meter: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str] = mapped_column(primary_key=True)
     quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
+
+
+class AuditEntry(Base):
+    """Who decided what, when and why; append-only."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("audit_log_subject", "subject"),)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    actor: Mapped[str]
+    login: Mapped[str] = mapped_column(server_default=text("session_user"))
+    action: Mapped[str]
+    subject: Mapped[str]
+    reason: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+
+
+class CarrierReconciliation(Base):
+    """A day of a carrier account, compared or to be compared with the carrier's list."""
+
+    __tablename__ = "carrier_reconciliations"
+    __table_args__ = (Index("carrier_reconciliations_next", "next_at", postgresql_where=text("next_at IS NOT NULL")),)
+    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    requested_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]
+    calls: Mapped[int] = mapped_column(server_default="0")
+    open_calls: Mapped[int] = mapped_column(server_default="0")
+    problem: Mapped[str | None]
+
+
+class CarrierDifference(Base):
+    """Something in which the carrier's list and the ledger differed."""
+
+    __tablename__ = "carrier_differences"
+    __table_args__ = (
+        Index("carrier_differences_once", "call_sid", "kind", "expected", "found", "correction", unique=True),
+        Index("carrier_differences_day", "day", "account_sid"),
+    )
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"))
+    day: Mapped[date]
+    kind: Mapped[str]
+    call_sid: Mapped[str]
+    attempt_id: Mapped[UUID | None] = mapped_column(ForeignKey("dial_attempts.id"))
+    expected: Mapped[str] = mapped_column(server_default="")
+    found: Mapped[str] = mapped_column(server_default="")
+    delta_micros: Mapped[int | None] = mapped_column(BigInteger)
+    correction: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    found_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))

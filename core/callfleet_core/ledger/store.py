@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.holding import HoldDesk
-from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult, Numbers
+from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult
 from callfleet_core.pricing import CostLine
 from callfleet_core.windows import Window
 
@@ -141,19 +141,6 @@ class Ledger:
         async with self._engine.connect() as connection:
             row = (await connection.execute(text(query), {"key": key})).mappings().one_or_none()
             return None if row is None else Balance(**row)
-
-    async def numbers(self, attempt_id: UUID) -> Numbers:
-        """The two numbers of an attempt, to search the carrier's list by. Personal: never logged."""
-        async with self._engine.connect() as connection:
-            row = await connection.execute(
-                text(
-                    "SELECT c.phone, a.from_number FROM dial_attempts a JOIN contacts c ON c.id = a.contact_id"
-                    " WHERE a.id = :attempt"
-                ),
-                {"attempt": attempt_id},
-            )
-            to, from_ = row.one()
-            return Numbers(to, from_)
 
     async def unsettled_attempts(self) -> list[Attempt]:
         """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence, oldest first."""

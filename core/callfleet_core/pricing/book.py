@@ -15,8 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from callfleet_core.errors import PricingError
 
 Direction = Literal["outbound", "inbound"]
-# A billed minute is at most an hour of rounding; a prefix is at most a whole number.
 MAX_ROUNDING_S = 3600
+# As much of a number as a price may depend on, its + included: this much of it is stored where prices are looked up.
+LONGEST_PREFIX = 6
 
 
 def _quoted(value: Any) -> Any:
@@ -37,7 +38,7 @@ class Rate(_Model):
     """What a minute to (or from) numbers with a prefix costs, and how the biller rounds."""
 
     direction: Direction
-    prefix: str = Field(pattern=r"^\+[1-9]\d{0,14}$")
+    prefix: str = Field(pattern=r"^\+[1-9]\d{0,4}$", max_length=LONGEST_PREFIX)
     per_minute: Amount
     minimum_s: int = Field(default=60, ge=0, le=MAX_ROUNDING_S)
     increment_s: int = Field(default=60, ge=1, le=MAX_ROUNDING_S)
@@ -106,11 +107,6 @@ class PriceBook:
     def currency(self) -> str:
         """What all amounts are in."""
         return self._lists[0].currency
-
-    @property
-    def longest_prefix(self) -> int:
-        """Characters of the longest prefix, its + included: as much of a number as a price can depend on."""
-        return max(len(rate.prefix) for item in self._lists for rate in item.rate)
 
     def at(self, moment: datetime) -> PriceList:
         """The list in force at a moment. Raises PricingError for one before the first list."""

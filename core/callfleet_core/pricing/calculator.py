@@ -78,11 +78,6 @@ class CostCalculator:
         """What all amounts are in."""
         return self._book.currency
 
-    @property
-    def longest_prefix(self) -> int:
-        """As many characters of a number as a price can depend on."""
-        return self._book.longest_prefix
-
     def worst_case(self, bounds: CallBounds, now: datetime) -> list[CostLine]:
         """A line with its cap for each meter that the call may run, by the dearest list that may be in force when it
         is begun. Raises NoPriceError for a destination without a rate.

@@ -146,7 +146,7 @@ async def _worst_cases(
 ) -> dict[tuple[str, str], int | None]:
     """What must be held for each session, in micros; None where no price covers its destination."""
     contacts = [UUID(session.spec.contact_id) for session in sessions.values()]
-    prefixes = await context.contacts.prefixes(contacts, context.costs.longest_prefix)
+    prefixes = await context.contacts.prefixes(contacts)
     now, known = context.now(), dict[tuple[str, int], int | None]()
 
     def worst(prefix: str, limit_s: int) -> int | None:

@@ -6,6 +6,7 @@ Watchdogs walk attempts, not objects, so that a forced finalizer or a restored e
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -13,6 +14,7 @@ from callfleet_core.dialing import EndEvidence, EndStatus
 from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt
 from callfleet_core.pricing import CallUsage, CostLine
+from callfleet_core.reconciliation import BookedCall
 from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
@@ -123,7 +125,7 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
     ):
         call = await carrier.end(attempt.call_sid)
     if call is not None:
-        await _record_end(context, attempt, call, now)
+        await record_end(context, attempt.id, call, now)
 
 
 def _is_pod_gone(context: Context, attempt: Attempt) -> bool:
@@ -134,32 +136,38 @@ def _asked_lately(attempt: Attempt, now: datetime) -> bool:
     return attempt.last_lookup_at is not None and now - attempt.last_lookup_at < POLL_EVERY
 
 
-async def _record_end(context: Context, attempt: Attempt, call: CarrierCall, now: datetime) -> None:
+async def record_end(context: Context, attempt_id: UUID, call: CarrierCall, now: datetime) -> None:
+    """Says how a call ended, if it has."""
     status: EndStatus | None = FINAL_STATUSES.get(call.status)
     if status is None:
         return
     evidence = EndEvidence(source="operator", status=status, call_sid=call.sid, duration_s=call.duration_s, at=now)
-    await context.dialing.record_ended(attempt.id, evidence)
+    await context.dialing.record_ended(attempt_id, evidence)
 
 
-async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: datetime) -> None:
-    """Searches the carrier's list for a call whose placing got no answer. It is never placed again.
+async def find_call(context: Context, attempt_id: UUID, account_sid: str, begun: datetime) -> CarrierCall | None:
+    """The call of an attempt whose placing got no answer, by the carrier's list; None where it has none.
 
     Of the calls that are no other attempt's, the one created closest to ours is ours; no other is touched.
     """
+    numbers = await context.privacy.numbers(attempt_id)
+    carrier = await context.carriers.client(account_sid)
+    calls = await carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
+    known = await context.ledger.known_sids([call.sid for call in calls])
+    ours = [call for call in calls if call.sid not in known]
+    return min(ours, key=lambda call: abs((call.created or begun) - begun), default=None)
+
+
+async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: datetime) -> None:
+    """Searches the carrier's list for a call whose placing got no answer. It is never placed again."""
     wait = SECOND_LOOKUP_AFTER if attempt.lookups_empty else POLL_EVERY
     if attempt.last_lookup_at is not None and now - attempt.last_lookup_at < wait:
         return
-    numbers = await context.ledger.numbers(attempt.id)
-    carrier = await context.carriers.client(attempt.account_sid)
-    calls = await carrier.find(to=numbers.to, from_=numbers.from_, since=begun - CLOCK_SKEW)
-    known = await context.ledger.known_sids([call.sid for call in calls])
-    calls = [call for call in calls if call.sid not in known]
-    await context.ledger.note_lookup(attempt.id, empty=not calls)
-    if calls:
-        ours = min(calls, key=lambda call: abs((call.created or begun) - begun))
+    ours = await find_call(context, attempt.id, attempt.account_sid, begun)
+    await context.ledger.note_lookup(attempt.id, empty=ours is None)
+    if ours is not None:
         await context.dialing.record_placed(attempt.id, ours.sid)
-        await _record_end(context, attempt, ours, now)
+        await record_end(context, attempt.id, ours, now)
     elif attempt.lookups_empty >= 1:
         _log.warning("dial outcome unknown", attempt=str(attempt.id))
         await context.dialing.record_ended(attempt.id, EndEvidence(source="operator", status="unresolved", at=now))
@@ -180,13 +188,18 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
             duration_s = call.duration_s if call else None
         if duration_s is None:
             raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
-        numbers = await context.ledger.numbers(attempt.id)
+        prefixes = await context.contacts.prefixes([attempt.contact_id])
         # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
-        usage = CallUsage(number=numbers.to, duration_s=duration_s, stream_s=duration_s)
+        usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
         lines = context.costs.actual(usage, begun)
     if await context.ledger.settle(attempt.id, lines) == "settled":
-        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-        context.queue.add(Key("Campaign", attempt.namespace, attempt.campaign))
-        for budget in context.store.budgets():
-            if budget.meta.namespace == attempt.namespace:
-                context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))
+        show_money(context, attempt)
+
+
+def show_money(context: Context, call: Attempt | BookedCall) -> None:
+    """Has everything shown anew whose money has changed by a call."""
+    context.queue.add(Key("CallSession", call.namespace, call.session_name))
+    context.queue.add(Key("Campaign", call.namespace, call.campaign))
+    for budget in context.store.budgets():
+        if budget.meta.namespace == call.namespace:
+            context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))

@@ -99,6 +99,8 @@ async def _prepare(context: Context, namespace: str, campaign: Campaign) -> None
         manifests.worker_account(),
         manifests.worker_role_binding(namespace, settings.callfleet_worker_cluster_role),
     )
+    keys = context.subjects.ring(namespace).text()
+    await context.kube.merge_secret(namespace, settings.callfleet_keys_secret, {"CALLFLEET_NAMESPACE_KEYS": keys})
     if namespace != settings.callfleet_namespace:
         for name in copied:
             await context.kube.copy_secret(settings.callfleet_namespace, namespace, name)

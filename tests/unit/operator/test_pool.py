@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,13 @@ from callfleet_operator.plan.pool import PoolView, plan_pool
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 DEFAULTS = PoolDefaults(
-    "callfleet/worker:1", "callfleet-worker", "callfleet-installation-carrier", "auto", "IfNotPresent"
+    "callfleet/worker:1",
+    "callfleet-worker",
+    "callfleet-installation-carrier",
+    "callfleet-keys",
+    1,
+    "auto",
+    "IfNotPresent",
 )
 
 
@@ -64,6 +71,7 @@ def test_a_pool_is_its_workers_spec(spec: CampaignSpec) -> None:
     own_carrier = spec.model_copy(update={"carrier_ref": CarrierRef(name="twilio-main")})
     assert pool_name(spec, DEFAULTS) == pool_name(more, DEFAULTS)
     assert len({pool_name(item, DEFAULTS) for item in (spec, other, own_carrier)}) == 3
+    assert pool_name(spec, replace(DEFAULTS, key_version=2)) != pool_name(spec, DEFAULTS)
 
 
 def test_a_worker_reads_its_campaigns_carrier_and_no_other(spec: CampaignSpec) -> None:

@@ -14,7 +14,9 @@ SID = "AC" + "0" * 32
 
 
 def settings(**given: Any) -> WorkerSettings:
-    return WorkerSettings.model_validate({"database_url": "postgresql://x/y", "redis_url": "redis://x", **given})
+    return WorkerSettings.model_validate(
+        {"database_url": "postgresql://x/y", "redis_url": "redis://x", "callfleet_namespace_keys": "1:x", **given}
+    )
 
 
 def folder(path: Path, **entries: str) -> WorkerSettings:

@@ -21,6 +21,7 @@ import structlog
 import uvloop
 from redis.asyncio import Redis
 
+from callfleet_core.crypto import Keyring
 from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.records import CallRecords
@@ -69,8 +70,9 @@ async def _call(settings: WorkerSettings, whisper: Path, piper: Path, attempt_id
         socket_connect_timeout=REDIS_TIMEOUT_S,
     )
     speaker = Speaker(piper)
+    ring = Keyring.parse(settings.callfleet_namespace_keys.get_secret_value())
     services = Services(
-        settings, DialStore(engine), CallRecords(engine), LegRegistry(redis), Recogniser(whisper), speaker
+        settings, DialStore(engine, ring), CallRecords(engine), LegRegistry(redis), Recogniser(whisper), speaker
     )
     runner = CallRunner(services, attempt_id, pod_uid, _tell)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)

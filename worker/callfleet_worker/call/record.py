@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from callfleet_core.crypto import DataKey
 from callfleet_core.records import CallOutcome, LeadFields, Turn, Usage
 from callfleet_worker.agents.state import CallState
 from callfleet_worker.ports import Records
@@ -28,8 +29,8 @@ KeepState = Callable[[CallState], Awaitable[None]]
 class CallTranscript:
     """Numbers the turns, writes each as it comes, and counts what the outcome needs (see `voice.transcript`)."""
 
-    def __init__(self, records: Records, call_id: UUID, keep_state: KeepState) -> None:
-        self._records, self._call_id, self._keep_state = records, call_id, keep_state
+    def __init__(self, records: Records, call_id: UUID, key: DataKey, keep_state: KeepState) -> None:
+        self._records, self._call_id, self._key, self._keep_state = records, call_id, key, keep_state
         self._waiting: asyncio.Queue[tuple[datetime, UserTurn | AgentTurn]] = asyncio.Queue(MAX_WAITING_TURNS)
         self._unwritten: list[Turn] = []
         self._written = 0
@@ -93,7 +94,7 @@ class CallTranscript:
 
     async def _flush(self) -> None:
         if self._unwritten:
-            await self._records.add_turns(self._call_id, self._unwritten, first_seq=self._written)
+            await self._records.add_turns(self._call_id, self._unwritten, first_seq=self._written, key=self._key)
             self._written += len(self._unwritten)
             self._unwritten = []
 

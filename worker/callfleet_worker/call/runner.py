@@ -126,7 +126,7 @@ class CallRunner:
         return LlmClient(settings.ollama_base_url, order.script.llm_model, api_key=key)
 
     async def _dial(self, order: DialOrder, carrier: Carrier, team: Team, llm: LlmClient | None) -> CallEnd:
-        transcript = CallTranscript(self._services.records, self._attempt, self._keep)
+        transcript = CallTranscript(self._services.records, self._attempt, order.subject_key, self._keep)
 
         async def leg(websocket: WebSocket, start: StreamStart) -> None:
             if self._sid == start.call_sid or await self._took(carrier, start.call_sid):

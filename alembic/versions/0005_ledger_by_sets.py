@@ -1,4 +1,4 @@
-"""Calls partitioned by year (D5)."""
+"""Money held by sets: a batch is judged, granted and posted in a handful of statements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -19,10 +19,11 @@ def _run(name: str) -> None:
 
 
 def upgrade() -> None:
-    """Copies the calls into partitions; admission is closed meanwhile, since pods wait for the schema."""
-    _run("0005_partitions.sql")
+    """Keeps scripts and holds once each, and replaces the functions that hold; admission is closed meanwhile."""
+    _run("0005_tables.sql")
+    _run("0005_functions.sql")
 
 
 def downgrade() -> None:
-    """Puts them back into one table."""
+    """Puts a script into every attempt, and holds into a table, as they were."""
     _run("0005_down.sql")

@@ -60,7 +60,10 @@ BEGIN
     PERFORM ensure_call_partitions(LEAST(v_first, v_now), v_now + 1);
 END $$;
 
-INSERT INTO calls SELECT * FROM calls_whole;
+INSERT INTO calls (id, contact_id, status, disposition, start_time, end_time, duration, cost, recording_url, turns, decided_by,
+                   latency_ms_p50, created_at)
+SELECT id, contact_id, status, disposition, start_time, end_time, duration, cost, recording_url, turns, decided_by,
+       latency_ms_p50, created_at FROM calls_whole;
 ALTER TABLE conversations DROP CONSTRAINT conversations_call_id_fkey;
 ALTER TABLE lead_scores DROP CONSTRAINT lead_scores_call_id_fkey;
 ALTER TABLE call_usage DROP CONSTRAINT call_usage_call_id_fkey;

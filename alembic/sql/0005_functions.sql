@@ -1,4 +1,4 @@
--- Holding money by sets (docs/decisions/0011): a batch is judged, granted and posted in a handful of statements, and
+-- Holding money by sets (docs/decisions/0014): a batch is judged, granted and posted in a handful of statements, and
 -- waits for another hold only where both need the same number or the same account. Every function takes its locks in
 -- one order: epoch, attempts (holds: by number), carrier account, ledger accounts (by id); so none can deadlock.
 

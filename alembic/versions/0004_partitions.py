@@ -1,4 +1,4 @@
-"""Money held by sets: a batch is judged, granted and posted in a handful of statements."""
+"""Calls partitioned by year (D5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0004"
-down_revision = "0005"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,10 @@ def _run(name: str) -> None:
 
 
 def upgrade() -> None:
-    """Keeps scripts and holds once each, and replaces the functions that hold; admission is closed meanwhile."""
-    _run("0004_tables.sql")
-    _run("0004_functions.sql")
+    """Copies the calls into partitions; admission is closed meanwhile, since pods wait for the schema."""
+    _run("0004_partitions.sql")
 
 
 def downgrade() -> None:
-    """Puts a script into every attempt, and holds into a table, as they were."""
+    """Puts them back into one table."""
     _run("0004_down.sql")

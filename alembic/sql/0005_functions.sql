@@ -85,11 +85,18 @@ BEGIN
             -- Not, or no longer, on the run's list, or done there: an object alone calls nobody.
             WHEN l.contact_id IS NULL OR l.finished_at IS NOT NULL THEN jsonb_build_object('result', 'Closed')
             END AS refusal
-        FROM ROWS FROM (jsonb_to_recordset(p_batch->'items') AS (
-            attempt_id uuid, number integer, contact_id uuid, session_name text, session_uid text, pod_uid text,
-            amount_micros bigint, terms integer)) WITH ORDINALITY AS i (
-            attempt_id, number, contact_id, session_name, session_uid, pod_uid, amount_micros, terms, ord)
-        JOIN terms t ON t.place = i.terms + 1
+        FROM (
+            SELECT ord, attempt_id::uuid, number::integer, contact_id::uuid, session_name, session_uid, pod_uid,
+                   amount_micros::bigint, place::integer + 1 AS place
+            FROM ROWS FROM (
+                jsonb_array_elements_text(p_batch->'attempt_ids'), jsonb_array_elements_text(p_batch->'numbers'),
+                jsonb_array_elements_text(p_batch->'contact_ids'), jsonb_array_elements_text(p_batch->'session_names'),
+                jsonb_array_elements_text(p_batch->'session_uids'), jsonb_array_elements_text(p_batch->'pod_uids'),
+                jsonb_array_elements_text(p_batch->'amounts_micros'), jsonb_array_elements_text(p_batch->'places')
+            ) WITH ORDINALITY AS i (
+                attempt_id, number, contact_id, session_name, session_uid, pod_uid, amount_micros, place, ord)
+        ) i
+        JOIN terms t USING (place)
         LEFT JOIN contacts c ON c.id = i.contact_id AND c.namespace = t.namespace
         LEFT JOIN campaigns k ON k.namespace = t.namespace AND k.name = t.campaign
         LEFT JOIN campaign_contacts l ON l.namespace = t.namespace AND l.campaign = t.campaign
@@ -109,7 +116,7 @@ BEGIN
                          j.amount_micros, j.currency, j.accounts, v_now + make_interval(secs => j.expires_after_s),
                          g.id IS NOT NULL, j.refusal)::hold_try ORDER BY j.ord)
         INTO v_tries FROM judged j LEFT JOIN granted g ON g.id = j.attempt_id;
-    IF cardinality(v_tries) IS DISTINCT FROM jsonb_array_length(p_batch->'items') THEN
+    IF cardinality(v_tries) IS DISTINCT FROM jsonb_array_length(p_batch->'attempt_ids') THEN
         RAISE EXCEPTION 'an item of the batch names terms that are not in it';
     END IF;
     RETURN v_tries;
@@ -129,7 +136,8 @@ BEGIN
             WHEN NOT t.granted THEN jsonb_build_object('result', 'NumberBusy')
             END)::hold_try ORDER BY t.ord)
     FROM unnest(p_tries) t
-    LEFT JOIN dial_attempts same ON NOT t.granted AND same.id = t.attempt_id
+    -- Looked for only where nothing was granted: NULL is in no index.
+    LEFT JOIN dial_attempts same ON same.id = CASE WHEN NOT t.granted THEN t.attempt_id END
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE a.counts) AS tries,
                bool_or(a.state <> 'settled' OR a.number >= t.number

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import CAMPAIGN, NAMESPACE, RUN, Books, consenting, open_books
 
 from callfleet_core.api.campaign import CampaignSpec
+from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import HoldRequest, HoldResult, Ledger, account_key
 from callfleet_core.pricing import CostLine
 from callfleet_core.windows import TOTAL
@@ -24,7 +25,6 @@ SAMPLE = "docs/samples/demo-campaign.yaml"
 ACCOUNTS = 100
 # More than all of them can hold: the benchmark is of holds, not of refusals.
 LIMIT_MICROS = 10**15
-PAGE = 1_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Rate:
 class LedgerLoad:
     """The books, filled once; every person can be held for again after `release`."""
 
-    def __init__(self, engine: AsyncEngine, books: Books, people: list[tuple[str, UUID]], seed: int) -> None:
+    def __init__(self, engine: AsyncEngine, books: Books, people: list[tuple[int, UUID]], seed: int) -> None:
         self._engine = engine
         self._books = books
         self._people = people
@@ -54,14 +54,12 @@ class LedgerLoad:
 
     @classmethod
     async def fill(cls, engine: AsyncEngine, people: int, seed: int) -> LedgerLoad:
-        """People in campaigns of PAGE each, and ACCOUNTS budgets."""
+        """People, spread over ACCOUNTS campaigns, and as many budgets."""
         books = await open_books(engine, people=1)
-        loaded: list[tuple[str, UUID]] = []
-        for first in range(0, people, PAGE):
-            campaign = f"{CAMPAIGN}-{first}"
-            wanted = [consenting(index) for index in range(first, min(people, first + PAGE))]
-            loaded += [(campaign, person) for person in await books.listed(campaign, RUN, *wanted)]
+        loaded: list[tuple[int, UUID]] = []
         for index in range(ACCOUNTS):
+            wanted = [consenting(number) for number in range(index, people, ACCOUNTS)]
+            loaded += [(index, person) for person in await books.listed(f"{CAMPAIGN}-{index}", RUN, *wanted)]
             await books.ledger.set_limit(
                 namespace=NAMESPACE, kind="Budget", name=f"budget-{index}", window=TOTAL, currency="USD",
                 limit_micros=LIMIT_MICROS, suspended=False, uid="1", generation=1,
@@ -69,7 +67,7 @@ class LedgerLoad:
         return cls(engine, books, loaded, seed)
 
     def plan(self, clients: int, size: int, accounts: int) -> list[list[list[HoldRequest]]]:
-        """For each client, batches of `size` requests: each person once, each in one of `accounts` at random."""
+        """For each client, batches of `size` people at random, each once; the campaigns share `accounts` budgets."""
         people = iter(self._random.sample(self._people, len(self._people)))
         batches = len(self._people) // (clients * size)
         return [
@@ -77,11 +75,11 @@ class LedgerLoad:
             for _ in range(clients)
         ]
 
-    def _request(self, campaign: str, person: UUID, accounts: int) -> HoldRequest:
-        name = f"budget-{self._random.randrange(accounts)}"
+    def _request(self, index: int, person: UUID, accounts: int) -> HoldRequest:
+        campaign = f"{CAMPAIGN}-{index}"
         return self._books.request(
             0, campaign=campaign, contact_id=person, session_name=f"{campaign}-{person}", script=self._script,
-            accounts=(account_key(NAMESPACE, "Budget", name),), attempt_id=UUID(int=self._random.getrandbits(128)),
+            accounts=(account_key(NAMESPACE, "Budget", f"budget-{index % accounts}"),), attempt_id=time_ordered_id(),
         )  # fmt: skip
 
     async def hold(self, ledgers: Sequence[Ledger], plan: list[list[list[HoldRequest]]], seconds: float) -> Rate:

@@ -42,13 +42,21 @@ class Batch:
         self.scripts: dict[str, str] = {}
         self._terms: dict[tuple[object, ...], int] = {}
         digests: dict[int, str] = {}
-        self._items = [self._item(request, digests) for request in requests]
+        self._places = [self._place(request, digests) for request in requests]
 
     def document(self, known: KnownScripts) -> str:
-        """The JSON, with the scripts that are not `known`."""
+        """The JSON, with the scripts that are not `known`; items are a list a column, which is half the text."""
+        requests = self._requests
         document: dict[str, object] = {
             "terms": [dict(zip(_TERMS, terms, strict=True)) for terms in self._terms],
-            "items": self._items,
+            "attempt_ids": [str(request.attempt_id) for request in requests],
+            "numbers": [request.number for request in requests],
+            "contact_ids": [str(request.contact_id) for request in requests],
+            "session_names": [request.session_name for request in requests],
+            "session_uids": [request.session_uid for request in requests],
+            "pod_uids": [request.pod_uid for request in requests],
+            "amounts_micros": [request.amount_micros for request in requests],
+            "places": self._places,
         }
         new = [text for digest, text in self.scripts.items() if digest not in known]
         return json.dumps(document | {"scripts": new} if new else document)
@@ -57,7 +65,8 @@ class Batch:
         """The database's answers, which come in the order of the requests."""
         return [_answer(request, answer) for request, answer in zip(self._requests, answers, strict=True)]
 
-    def _item(self, request: HoldRequest, digests: dict[int, str]) -> dict[str, object]:
+    def _place(self, request: HoldRequest, digests: dict[int, str]) -> int:
+        """Where the request's terms are."""
         # Requests of one campaign mostly share the very object, which lives as long as they do.
         digest = digests.get(id(request.script))
         if digest is None:
@@ -67,16 +76,7 @@ class Batch:
             request.time_limit_s, request.ring_timeout_s, request.max_queue_s, request.account_sid,
             request.from_number, request.time_zone, request.max_attempts, request.expires_after_s,
         )  # fmt: skip
-        return {
-            "attempt_id": str(request.attempt_id),
-            "number": request.number,
-            "contact_id": str(request.contact_id),
-            "session_name": request.session_name,
-            "session_uid": request.session_uid,
-            "pod_uid": request.pod_uid,
-            "amount_micros": request.amount_micros,
-            "terms": self._terms.setdefault(terms, len(self._terms)),
-        }
+        return self._terms.setdefault(terms, len(self._terms))
 
     def _keep(self, script: dict[str, Any]) -> str:
         text = json.dumps(script, sort_keys=True)

@@ -15,9 +15,11 @@ from callfleet_core.ledger.batch import Batch, KnownScripts
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.records import HoldAnswer, HoldRequest
 
-# One transaction waits for its commit while the next one is being judged; more would only queue at the accounts.
+# A few holds gain more by sharing a transaction than by a second one beside it, which waits for the same accounts and
+# the same disk. Many are judged and granted on several cores at once.
 _IN_FLIGHT: Final = 2
-MOST_ITEMS: Final = 500
+_WORTH_ANOTHER: Final = 50
+_MOST_ITEMS: Final = 200
 _SCRIPT_MISSING: Final = "23503"  # foreign_key_violation
 
 
@@ -51,22 +53,28 @@ class HoldDesk:
         return await asked.answers
 
     def _serve(self) -> None:
-        while self._queue and len(self._running) < _IN_FLIGHT:
+        while self._may_start():
             task = asyncio.create_task(self._answer(self._next()))
             self._running.add(task)
             task.add_done_callback(self._served)
+
+    def _may_start(self) -> bool:
+        if not self._running:
+            return bool(self._queue)
+        waiting = sum(len(asked.requests) for asked in self._queue)
+        return len(self._running) < _IN_FLIGHT and waiting >= _WORTH_ANOTHER
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._serve()
 
     def _next(self) -> list[_Asked]:
-        """The callers of the next transaction: of one epoch, at most MOST_ITEMS, but at least one."""
+        """The callers of the next transaction: of one epoch, at most _MOST_ITEMS, but at least one."""
         together = [self._queue.popleft()]
         items = len(together[0].requests)
         while self._queue and self._queue[0].epoch == together[0].epoch:
             items += len(self._queue[0].requests)
-            if items > MOST_ITEMS:
+            if items > _MOST_ITEMS:
                 break
             together.append(self._queue.popleft())
         return together

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
 from callfleet_core.errors import NoPriceError
+from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import OPEN_STATES, Attempt, HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.pricing import CallBounds, total_micros
@@ -354,7 +355,7 @@ def _hold_request(context: Context, admit: Admit, session: Session, numbers: dic
         raise ConflictError("a Campaign vanished between plan and hold: planning again")
     call = campaign.spec.call
     return HoldRequest(
-        attempt_id=uuid4(),
+        attempt_id=time_ordered_id(),
         number=numbers[admit.session.key],
         namespace=session.meta.namespace,
         campaign=session.spec.campaign,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -275,7 +276,8 @@ def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
 async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> bool:
     """True when something was held, so that there may be more to do at once."""
     numbers = await _attempt_numbers(context, admits)
-    requests = [_hold_request(context, admit, sessions[admit.session.key], numbers) for admit in admits]
+    scripts = _scripts(context, admits)
+    requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
     answers = await _hold(context, requests)
     await pause_point(context.settings.callfleet_test_pause, "after-hold")
     for admit, request, answer in zip(admits, requests, answers, strict=True):
@@ -349,7 +351,23 @@ async def _attempt_numbers(context: Context, admits: Sequence[Admit]) -> dict[tu
     return numbers
 
 
-def _hold_request(context: Context, admit: Admit, session: Session, numbers: dict[tuple[str, str], int]) -> HoldRequest:
+def _scripts(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Each campaign's script as it is now: once a cycle, since all its calls say the same."""
+    found = {key: context.store.campaign(*key) for key in {admit.session.campaign for admit in admits}}
+    return {
+        key: campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True)
+        for key, campaign in found.items()
+        if campaign is not None
+    }
+
+
+def _hold_request(
+    context: Context,
+    admit: Admit,
+    session: Session,
+    numbers: Mapping[tuple[str, str], int],
+    scripts: Mapping[tuple[str, str], dict[str, Any]],
+) -> HoldRequest:
     campaign = context.store.campaign(*admit.session.campaign)
     if campaign is None or admit.session.carrier is None or admit.session.hold_micros is None:
         raise ConflictError("a Campaign vanished between plan and hold: planning again")
@@ -374,7 +392,7 @@ def _hold_request(context: Context, admit: Admit, session: Session, numbers: dic
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
         max_attempts=campaign.spec.attempts.max,
-        script=campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True),
+        script=scripts[admit.session.campaign],
     )
 
 

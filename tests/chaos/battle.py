@@ -66,6 +66,7 @@ class Verdict:
     violations: list[str]
     seconds: float
     harm: Counter[str] = field(default_factory=Counter)
+    kept: Path | None = None
 
 
 class Battle:
@@ -171,8 +172,9 @@ def battle(plan: Plan, template: str, world: World) -> Verdict:
         violations = [*check_epochs(evidence), *check_money(evidence), *check_protocol(evidence)]
         if violations and plan.defect is None:  # to be looked at
             kept = shutil.copytree(folder, Path(tempfile.mkdtemp(prefix="callfleet-chaos-kept-")) / "history")
-            violations.append(f"(the history is in {kept})")
-        return Verdict(evidence.count, violations, time.monotonic() - began, fought.harm + through.cuts)
+        else:
+            kept = None
+        return Verdict(evidence.count, violations, time.monotonic() - began, fought.harm + through.cuts, kept)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ def _report(plan: Plan, verdict: Verdict) -> None:
     for line in verdict.violations[:_SHOWN]:
         _say(f"  {line}")
     if verdict.violations:
+        _say(f"  the clients' histories are in {verdict.kept}")
         _say(f"  {len(verdict.violations)} in all: make chaos-ledger SEED={plan.seed} OPERATIONS={plan.operations}")
 
 

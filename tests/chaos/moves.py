@@ -48,6 +48,9 @@ def _wanted(player: Player) -> dict[str, Any]:
         known = choose.choice(list(player.known.values()))
         return _item(player, known.id, known.person, known.run, known.hold_micros)
     amount = choose.randrange(*HOLD_MICROS)
+    if player.known and choose.random() < 0.1:  # to be called again
+        known = choose.choice(list(player.known.values()))
+        return _item(player, player.uuid(), known.person, known.run, amount)
     return _item(player, player.uuid(), choose.randrange(PEOPLE), choose.randint(1, RUNS), amount)
 
 
@@ -199,6 +202,8 @@ async def settle(player: Player, known: Known) -> None:
             return
         known = player.known.get(attempt.id) or Known(attempt.id, known.person, known.run, attempt.hold_micros)
         seen = attempt.end_status
+        if player.random.random() < 0.2:  # a callback comes between look and posting
+            await ended(player, known)
     await _post(player, known, seen)
 
 
@@ -214,7 +219,7 @@ async def _post(player: Player, known: Known, seen: str | None) -> None:
     args = {"epoch": player.ledger.epoch, "id": str(known.id), "amount": amount, "seen": seen}
 
     async def call(key: str) -> str:
-        return await player.ledger.settle(known.id, [CostLine(key, Decimal(1), amount)])
+        return await player.ledger.settle(known.id, [CostLine(key, Decimal(1), amount)], seen=seen)
 
     if await player.ask("settle", args, call, key=key) == "settled":
         known.state = "over"

@@ -121,9 +121,12 @@ class Battle:
 
     def _harm(self, clients: list[ForkServerProcess]) -> None:
         for index, process in enumerate(clients):
-            if process.exitcode not in {None, 0} or (process.exitcode == 0 and self.done < self._plan.operations):
-                self.harm["died"] += process.exitcode != -signal.SIGKILL
+            if process.exitcode == -signal.SIGKILL:
                 clients[index] = self._start(index)
+            elif process.exitcode not in {None, 0}:
+                raise RuntimeError(
+                    f"{process.name} ended by itself, with status {process.exitcode}: see its error above"
+                )
         if self._chance(self._plan.kills_per_s):
             victim = self._random.choice(clients)
             victim.kill()

@@ -23,6 +23,7 @@ def check_epochs(evidence: Evidence) -> Iterator[str]:
     )
     if len({epoch for _, epoch in taken}) != len(taken):
         yield "two leaders were given one epoch"
+    yield from _raised(evidence)
     newest: list[int] = []
     for _, epoch in taken:
         newest.append(max(epoch, newest[-1] if newest else 0))
@@ -33,6 +34,15 @@ def check_epochs(evidence: Evidence) -> Iterator[str]:
         place = bisect_left(times, o.invoked_ns)
         if place and newest[place - 1] > o.args["epoch"]:
             yield from _late(evidence, o)
+
+
+def _raised(evidence: Evidence) -> Iterator[str]:
+    """A new epoch is newer than every one that was in use when it was asked for."""
+    in_use = 0
+    for o in evidence.operations:
+        in_use = max(in_use, o.args.get("epoch", 0))
+        if o.name == "take_epoch" and o.outcome == "ok" and o.value <= in_use:
+            yield f"{o.key} was given epoch {o.value}, which is not new"
 
 
 def _late(evidence: Evidence, o: Operation) -> Iterator[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tests.chaos.evidence import Asked, Evidence, Row
 from tests.chaos.history import NEVER_NS, Operation
-from tests.chaos.world import MAX_ATTEMPTS, budget_account
+from tests.chaos.world import budget_account, max_attempts
 
 _RETRIED = {"busy", "no-answer", "canceled", "notPlaced"}
 _NOT_FINAL = {"notPlaced", "unresolved"}
@@ -258,7 +258,8 @@ def _people(evidence: Evidence) -> Iterator[str]:
         rows.sort(key=lambda row: row["number"])
         # One that is late found to have been placed counts from then on only.
         counted = [row for row in rows[:-1] if row["counts"] and not _said(evidence, row) & _NOT_FINAL]
-        if len(counted) >= MAX_ATTEMPTS:
+        hold, place = evidence.asked[rows[0]["id"]].holds[0]
+        if len(counted) >= max_attempts(hold.args["items"][place]["person"]):
             yield f"person {person} was called more often in run {run} than the campaign allows"
         for row in rows[:-1]:
             if not _said(evidence, row) & _RETRIED or row["state"] != "settled":

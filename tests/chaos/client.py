@@ -22,7 +22,7 @@ from callfleet_core.db.engine import create_engine
 _HANDS: Final = 3
 _LOOK_AFTER: Final = 120  # steps
 _BATCHES: Final = (10, 20, 40, 80)
-_TAKE_EPOCH: Final = 0.0008
+_TAKE_EPOCH: Final = 0.0015
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,14 @@ async def hold(player: Player, items: int) -> None:
 
 def _wanted(player: Player) -> dict[str, Any]:
     choose = player.random
-    if player.known and choose.random() < 0.04:
-        known = choose.choice(list(player.known.values()))
+    known = choose.choice(list(player.known.values())) if player.known else None
+    if known and choose.random() < 0.04:
         return _item(player, known.id, known.person, known.run, known.hold_micros)
     amount = choose.randrange(*HOLD_MICROS)
-    if player.known and choose.random() < 0.1:  # to be called again
-        known = choose.choice(list(player.known.values()))
-        return _item(player, player.uuid(), known.person, known.run, amount)
+    if known and choose.random() < 0.1:  # to be called again
+        known = choose.choice([known for known in player.known.values() if known.state == "over"] or [known])
+        again = {"number": choose.choice((1, 2, 2, 3))}
+        return _item(player, player.uuid(), known.person, known.run, amount) | again
     return _item(player, player.uuid(), choose.randrange(PEOPLE), choose.randint(1, RUNS), amount)
 
 

@@ -6,14 +6,17 @@ RUN := .venv/bin/python
 CALLFLEET := .venv/bin/callfleet
 SOURCES := core operator worker gateway simulator cli tests alembic
 ARGS ?=
+OPERATIONS ?=
+SEED ?= 1
+CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(ARGS)
 
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test bench-ledger bench-queries check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test bench-ledger bench-queries chaos-ledger chaos-ledger-defects check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 demo: .venv/synced ## Call a campaign of twelve people within a budget for six (ARGS="--json --keep …")
 	@$(CALLFLEET) demo $(ARGS)
@@ -31,6 +34,12 @@ bench-queries: .venv/synced ## How long standard queries take beside 5 million c
 
 bench-ledger: .venv/synced ## Holds a second against pgbench's transactions (ARGS="--rounds 5 --seconds 4")
 	@$(RUN) -m tests.performance.bench_ledger $(ARGS)
+
+chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; SEED=1)
+	@$(CHAOS)
+
+chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)
+	@$(CHAOS) --defects
 
 check: .venv/synced ## Lint, types, import contracts, generated files
 	$(RUN) -m ruff format --check $(SOURCES)

@@ -160,6 +160,19 @@ async def test_an_actual_above_its_hold_is_posted_in_full_and_flagged(books: Boo
     assert (await books.hold(1)).result is HoldResult.HELD
 
 
+async def test_a_final_word_between_look_and_settlement_is_not_settled_at_nothing(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    await books.ended(attempt, "unresolved", None)
+    (looked,) = await books.ledger.unsettled_attempts()
+    assert await books.ended(attempt, "completed", 70)
+    assert await books.ledger.settle(attempt, [], seen=looked.end_status) == "ended"
+    assert await books.budget() == (HOLD_MICROS, 0)
+    (looked,) = await books.ledger.unsettled_attempts()
+    assert await books.ledger.settle(attempt, billed(70), seen=looked.end_status) == "settled"
+    assert await books.budget() == (0, 36_000)
+
+
 async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books) -> None:
     attempt = await books.held()
     await books.dialing.begin_dial(attempt, POD, uuid4())

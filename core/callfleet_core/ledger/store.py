@@ -116,16 +116,28 @@ class Ledger:
             )
         )
 
-    async def settle(self, attempt_id: UUID, lines: Sequence[CostLine]) -> str:
-        """Posts an ended attempt's actual cost, once; answers the attempt's state."""
-        return str(
-            await self._write(
-                "ledger_settle(:epoch, :attempt, CAST(:lines AS jsonb))",
-                epoch=self._epoch,
-                attempt=attempt_id,
-                lines=json.dumps([asdict(line) for line in lines], default=str),
-            )
-        )
+    async def settle(self, attempt_id: UUID, lines: Sequence[CostLine], *, seen: str | None = None) -> str:
+        """Posts an ended attempt's actual cost, once; answers the attempt's state.
+
+        `seen`: the end status for which the lines were made. Where the final word has come meanwhile, nothing is
+        posted: the answer is "ended", and the attempt is still to be settled.
+        """
+        parameters = {
+            "epoch": self._epoch,
+            "attempt": attempt_id,
+            "lines": json.dumps([asdict(line) for line in lines], default=str),
+        }
+        try:
+            async with self._engine.begin() as connection:
+                if seen is not None:
+                    # Locks are taken in the protocol's order: first the epoch, then the attempt.
+                    await connection.execute(text("SELECT ledger_assert_epoch(:epoch)"), parameters)
+                    row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
+                    if row is not None and row.end_status not in {None, seen}:
+                        return str(row.state)
+                return str((await connection.execute(text(_SETTLE), parameters)).scalar_one())
+        except DBAPIError as error:
+            raise named(error) from None
 
     async def balances(self) -> list[Balance]:
         """Every account."""
@@ -217,6 +229,8 @@ class Ledger:
             raise named(error) from None
 
 
+_LOCKED_END: Final = "SELECT state, end_status FROM dial_attempts WHERE id = :attempt FOR UPDATE"
+_SETTLE: Final = "SELECT ledger_settle(:epoch, :attempt, CAST(:lines AS jsonb))"
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """
 SELECT account_id FROM (

@@ -192,7 +192,7 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
         # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
         usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
         lines = context.costs.actual(usage, begun)
-    if await context.ledger.settle(attempt.id, lines) == "settled":
+    if await context.ledger.settle(attempt.id, lines, seen=attempt.end_status) == "settled":
         show_money(context, attempt)
 
 

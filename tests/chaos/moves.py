@@ -1,0 +1,265 @@
+"""What the clients do: the operator's holds, limits and settlements, the workers' dials, and everybody's evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from tests.chaos.player import CUT, Known, Player
+from tests.chaos.world import BUDGETS, HOLD_MICROS, MICROS, PEOPLE, RUNS, budget, budget_account, pod_of, session_name
+from tests.integration.books import NAMESPACE
+
+from callfleet_core.dialing import DialDecision, EndEvidence, Verdict
+from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest
+from callfleet_core.pricing import CostLine
+from callfleet_core.windows import TOTAL
+
+Move = Callable[[Player, Known], Awaitable[None]]
+_FINAL: Final = ("completed", "completed", "completed", "busy", "no-answer", "failed", "canceled")
+_NOT_FINAL: Final = ("notPlaced", "unresolved")
+
+
+async def hold(player: Player, items: int) -> None:
+    """Holds a batch; some items ask again what was asked before, some for one number twice."""
+    asked = [_wanted(player) for _ in range(items)]
+    if player.random.random() < 0.6:  # of one campaign, as a cycle's mostly are: one budget for all
+        asked = [item | {"budgets": asked[0]["budgets"][:1]} for item in asked]
+    if items > 1 and player.random.random() < 0.2:
+        asked.append(asked[0] | {"id": str(player.uuid())})
+    args = {"epoch": player.ledger.epoch, "items": asked}
+
+    async def call(key: str) -> list[list[str | None]]:
+        return [_said(answer) for answer in await player.ledger.hold([_request(player, item) for item in asked])]
+
+    answers = await player.ask("hold", args, call, items=len(asked))
+    for index, item in enumerate(asked):
+        # Without an answer it may be held.
+        if answers is None or answers[index][1] == "Held":
+            known = Known(UUID(item["id"]), item["person"], item["run"], item["amount"])
+            player.remember(player.known.get(known.id, known))
+
+
+def _wanted(player: Player) -> dict[str, Any]:
+    choose = player.random
+    known = choose.choice(list(player.known.values())) if player.known else None
+    if known and choose.random() < 0.04:
+        return _item(player, known.id, known.person, known.run, known.hold_micros)
+    amount = choose.randrange(*HOLD_MICROS)
+    if known and choose.random() < 0.1:  # to be called again
+        known = choose.choice([known for known in player.known.values() if known.state == "over"] or [known])
+        again = {"number": choose.choice((1, 2, 2, 3))}
+        return _item(player, player.uuid(), known.person, known.run, amount) | again
+    return _item(player, player.uuid(), choose.randrange(PEOPLE), choose.randint(1, RUNS), amount)
+
+
+def _item(player: Player, attempt: UUID, person: int, run: int, amount: int) -> dict[str, Any]:
+    choose = player.random
+    return {
+        "id": str(attempt), "person": person, "run": run, "number": choose.choice((1, 1, 1, 2, 3)), "amount": amount,
+        "budgets": sorted(choose.sample(range(BUDGETS), choose.choice((1, 1, 2, 3)))),
+        "expires_s": 0 if choose.random() < 0.02 else 120,
+    }  # fmt: skip
+
+
+def _request(player: Player, item: dict[str, Any]) -> HoldRequest:
+    return player.world.request(
+        UUID(item["id"]), person=item["person"], run=item["run"], number=item["number"],
+        amount_micros=item["amount"], budgets=item["budgets"], expires_s=item["expires_s"],
+    )  # fmt: skip
+
+
+def _said(answer: HoldAnswer) -> list[str | None]:
+    return [str(answer.attempt_id), answer.result.value, answer.account]
+
+
+async def set_limit(player: Player) -> None:
+    """Sets a budget's limit near what is spent; sometimes with a generation that is over."""
+    index, choose = player.random.randrange(BUDGETS), player.random
+    try:
+        balance = await player.ledger.balance(budget_account(index))
+    except CUT:
+        return
+    if balance is None:
+        return
+    limit = max(balance.spent_micros, 0) + choose.randrange(900 * MICROS)
+    newest = balance.limit_generation
+    generation = newest + choose.choice((-1, 1, 1, 1, 2, 3))
+    args = {"epoch": player.ledger.epoch, "account": budget_account(index), "limit": limit, "generation": generation}
+
+    async def call(key: str) -> str:
+        result = await player.ledger.set_limit(
+            namespace=NAMESPACE, kind="Budget", name=budget(index), window=TOTAL, currency="USD",
+            limit_micros=limit, suspended=False, uid="1", generation=generation,
+        )  # fmt: skip
+        return result.value
+
+    await player.ask("set_limit", args, call)
+
+
+async def take_epoch(player: Player) -> None:
+    """Leads from now on; all others are stale until they follow."""
+
+    async def call(key: str) -> int:
+        return await player.ledger.take_epoch()
+
+    await player.ask("take_epoch", {}, call)
+
+
+async def begin(player: Player, known: Known) -> None:
+    """Asks for the right to dial: anew, or again with the nonce of before; sometimes as another pod."""
+    choose = player.random
+    nonce = choose.choice(known.nonces) if known.nonces and choose.random() < 0.6 else player.uuid()
+    pod = pod_of(known.person) if choose.random() < 0.95 else "another"
+    known.nonces.append(nonce)
+    args = {"id": str(known.id), "nonce": str(nonce), "pod": pod}
+
+    async def call(key: str) -> list[str | None]:
+        return _decided(await player.dialing.begin_dial(known.id, pod, nonce))
+
+    answer = await player.ask("begin", args, call)
+    if answer is None or answer[0] == Verdict.GO:
+        known.state = "dialing"
+    elif answer[0] == Verdict.REFUSED and pod != "another":
+        known.state = "over" if known.state == "granted" else known.state
+
+
+def _decided(decision: DialDecision) -> list[str | None]:
+    return [decision.verdict.value, decision.reason]
+
+
+async def placed(player: Player, known: Known) -> None:
+    """Says which call it is; sometimes another one than before, or another attempt's."""
+    choose, key = player.random, player.history.next_key()
+    sid = choose.choice(known.sids) if known.sids and choose.random() < 0.4 else f"CA-{key}"
+    if choose.random() < 0.01:
+        sid = choose.choice([sid, *choose.choice(list(player.known.values())).sids])
+    known.sids.append(sid)
+    who = _who(player, known)
+
+    async def call(key: str) -> str:
+        return (await player.dialing.record_placed(known.id, sid, **who)).value
+
+    if await player.ask("placed", {"id": str(known.id), "sid": sid, **who}, call, key=key) == "placed":
+        known.state = "placed" if known.state == "dialing" else known.state
+
+
+async def answered(player: Player, known: Known) -> None:
+    """Says that somebody picked up, by a clock that may be wrong by days."""
+    sid = known.sids[0] if known.sids else "CA-none"
+    at, who = _clock(player), _who(player, known)
+
+    async def call(key: str) -> bool:
+        return await player.dialing.record_answered(known.id, at, call_sid=sid, **who)
+
+    await player.ask("answered", {"id": str(known.id), "sid": sid, "at": at.timestamp(), **who}, call)
+
+
+async def ended(player: Player, known: Known) -> None:
+    """Says how it ended; what is said may be late, said before, or contradict what was said."""
+    choose, key = player.random, player.history.next_key()
+    status = choose.choice(_FINAL) if choose.random() < 0.7 else choose.choice(_NOT_FINAL)
+    sid = None
+    if status in _FINAL and choose.random() < 0.5:
+        sid = known.sids[0] if known.sids and choose.random() < 0.9 else f"CA-{key}"
+        known.sids.append(sid)
+    who = _who(player, known)
+    evidence = EndEvidence(
+        source="worker" if who else "callback", status=status, call_sid=sid, error_code=key, at=_clock(player),
+        duration_s=choose.randint(1, 120) if status == "completed" else None,
+    )  # fmt: skip
+
+    async def call(key: str) -> bool:
+        return await player.dialing.record_ended(known.id, evidence, **who)
+
+    if await player.ask("ended", {"id": str(known.id), "status": status, "sid": sid, **who}, call, key=key):
+        known.state, known.end_status = "ended", status
+
+
+def _who(player: Player, known: Known) -> dict[str, Any]:
+    """A worker says which pod it is, the gateway does not."""
+    if player.random.random() < 0.5:
+        return {}
+    return {"pod_uid": pod_of(known.person) if player.random.random() < 0.95 else "another", "generation": 1}
+
+
+def _clock(player: Player) -> datetime:
+    jump = timedelta(days=player.random.choice((-400, -1, 1, 400))) if player.random.random() < 0.1 else timedelta()
+    return datetime.now(UTC) + jump
+
+
+async def settle(player: Player, known: Known) -> None:
+    """Reads the attempt as the operator does, and posts what it cost; sometimes without a look, and too soon."""
+    seen: str | None = "completed"
+    if player.random.random() < 0.95:
+        try:
+            attempts = await player.ledger.latest_attempts(NAMESPACE, [session_name(known.person, known.run)])
+        except CUT:
+            return
+        attempt = attempts.get(session_name(known.person, known.run))
+        if attempt is None or not _to_settle(attempt):
+            return
+        known = player.known.get(attempt.id) or Known(attempt.id, known.person, known.run, attempt.hold_micros)
+        seen = attempt.end_status
+        if player.random.random() < 0.2:  # a callback comes between look and posting
+            await ended(player, known)
+    await _post(player, known, seen)
+
+
+def _to_settle(attempt: Attempt) -> bool:
+    return attempt.state == "ended" or (attempt.state == "settled" and attempt.reason == "LateEvidence")
+
+
+async def _post(player: Player, known: Known, seen: str | None) -> None:
+    key, amount = player.history.next_key(), 0
+    if seen == "completed":
+        most = known.hold_micros * (3 if player.random.random() < 0.01 else 1)
+        amount = player.random.randint(1, most)
+    args = {"epoch": player.ledger.epoch, "id": str(known.id), "amount": amount, "seen": seen}
+
+    async def call(key: str) -> str:
+        return await player.ledger.settle(known.id, [CostLine(key, Decimal(1), amount)], seen=seen)
+
+    if await player.ask("settle", args, call, key=key) == "settled":
+        known.state = "over"
+
+
+async def revoke(player: Player, known: Known) -> None:
+    """Takes a grant back; the reason is the operation's key."""
+    key = player.history.next_key()
+
+    async def call(key: str) -> str:
+        return await player.ledger.revoke(known.id, key)
+
+    args = {"epoch": player.ledger.epoch, "id": str(known.id)}
+    if await player.ask("revoke", args, call, key=key) == "revoked":
+        known.state = "over"
+
+
+async def cancel(player: Player, known: Known) -> None:
+    """Asks that the call be ended, or never begun."""
+
+    async def call(key: str) -> None:
+        await player.ledger.request_cancel(known.id)
+
+    await player.ask("cancel", {"id": str(known.id)}, call)
+
+
+# What is mostly done in a state, and everything else now and then.
+_ANY: Final[dict[Move, int]] = {begin: 3, placed: 3, answered: 1, ended: 3, settle: 3, revoke: 2, cancel: 1}
+USUAL: Final[dict[str, dict[Move, int]]] = {
+    "granted": _ANY | {begin: 60, revoke: 12, cancel: 3},
+    "dialing": _ANY | {placed: 35, ended: 30, begin: 8},
+    "placed": _ANY | {answered: 10, ended: 45, placed: 5},
+    "ended": _ANY | {settle: 50, ended: 14},
+    "over": _ANY | {ended: 6, settle: 6},
+}
+
+
+async def move(player: Player, known: Known) -> None:
+    """Does one thing with an attempt."""
+    moves = USUAL[known.state]
+    (chosen,) = player.random.choices(list(moves), list(moves.values()))
+    await chosen(player, known)

@@ -1,0 +1,33 @@
+"""A slice of `make chaos-ledger`: nothing is wrong with the ledger, and what is made wrong on purpose is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.chaos.battle import Plan, battle
+from tests.chaos.chaos_ledger import template
+from tests.chaos.defects import DEFECTS
+from tests.chaos.world import World
+
+
+@pytest.fixture(scope="module")
+def books() -> Iterator[tuple[str, World]]:
+    with template() as filled:
+        yield filled
+
+
+def test_the_ledger_is_right_whatever_happens_to_clients_and_server(books: tuple[str, World]) -> None:
+    verdict = battle(Plan("slice", 4_000, clients=8, kills_per_s=1, terminations_per_s=1), *books)
+    assert verdict.violations == []
+    assert verdict.operations >= 4_000
+    assert verdict.harm["crashes"] == 1
+
+
+@pytest.mark.parametrize("defect", ["held-not-counted", "release-keeps-held", "revoke-takes-dialing"])
+def test_a_deliberate_defect_is_found(books: tuple[str, World], defect: str) -> None:
+    assert battle(Plan(f"slice/{defect}", 5_000, clients=4, defect=defect, crashes=0), *books).violations
+
+
+def test_there_are_enough_defects() -> None:
+    assert len(set(DEFECTS)) == len(DEFECTS) >= 20

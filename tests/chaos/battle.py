@@ -83,7 +83,7 @@ class Battle:
         host = f"{parts.netloc.rpartition('@')[0]}@{parts.hostname}:{through.port}"
         self._client_url = parts._replace(netloc=host).geturl()
         self.harm: Counter[str] = Counter()
-        self._crash_at = sorted(self._random.uniform(0.2, 0.9) * plan.operations for _ in range(plan.crashes))
+        self._crash_at = sorted(self._random.uniform(0.2, 0.7) * plan.operations for _ in range(plan.crashes))
 
     @property
     def done(self) -> int:
@@ -136,8 +136,8 @@ class Battle:
                 self._backend("CAST(pg_terminate_backend(pid) AS int)")
                 self.harm["terminations"] += 1
             if self._crash_at and self.done > self._crash_at[0]:
-                self._crash_at.pop(0)
                 self._crash()
+                self._crash_at.pop(0)
 
     def _chance(self, per_s: float) -> bool:
         return self._random.random() < per_s * _POLL_S

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from uuid import UUID
 
 import psycopg
 from tests.chaos.player import FollowingLedger
 
 from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import HoldAnswer, HoldRequest
+from callfleet_core.pricing import CostLine
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,18 @@ class _StaleClient(FollowingLedger):
             self._epoch = own
 
 
-_LEDGERS: Final[dict[str, type[FollowingLedger]]] = {"swapped-answers": _SwappedAnswers, "stale-client": _StaleClient}
+class _BlindSettlement(FollowingLedger):
+    """Posts what was priced, whatever the end is meanwhile."""
+
+    async def settle(self, attempt_id: UUID, lines: Sequence[CostLine], **_: object) -> str:
+        return await super().settle(attempt_id, lines)
+
+
+_LEDGERS: Final[dict[str, type[FollowingLedger]]] = {
+    "swapped-answers": _SwappedAnswers,
+    "stale-client": _StaleClient,
+    "blind-settlement": _BlindSettlement,
+}
 _STORES: Final[dict[str, type[DialStore]]] = {"unseen-end": _UnseenEnd}
 
 PATCHES: Final[dict[str, Patch]] = {

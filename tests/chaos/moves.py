@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -48,11 +49,15 @@ def _wanted(player: Player) -> dict[str, Any]:
     if known and choose.random() < 0.04:
         return _item(player, known.id, known.person, known.run, known.hold_micros)
     amount = choose.randrange(*HOLD_MICROS)
-    if known and choose.random() < 0.1:  # to be called again
-        known = choose.choice([known for known in player.known.values() if known.state == "over"] or [known])
+    if known and choose.random() < 0.2:  # to be called again
+        known = choose.choice([each for each in player.known.values() if _to_retry(each)] or [known])
         again = {"number": choose.choice((1, 2, 2, 3))}
         return _item(player, player.uuid(), known.person, known.run, amount) | again
     return _item(player, player.uuid(), choose.randrange(PEOPLE), choose.randint(1, RUNS), amount)
+
+
+def _to_retry(known: Known) -> bool:
+    return known.state == "over" and known.end_status in {"busy", "no-answer", "canceled", "notPlaced"}
 
 
 def _item(player: Player, attempt: UUID, person: int, run: int, amount: int) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def _item(player: Player, attempt: UUID, person: int, run: int, amount: int) -> 
     return {
         "id": str(attempt), "person": person, "run": run, "number": choose.choice((1, 1, 1, 2, 3)), "amount": amount,
         "budgets": sorted(choose.sample(range(BUDGETS), choose.choice((1, 1, 2, 3)))),
-        "expires_s": 0 if choose.random() < 0.02 else 120,
+        "expires_s": 0 if choose.random() < 0.06 else 120,
     }  # fmt: skip
 
 
@@ -193,7 +198,7 @@ def _clock(player: Player) -> datetime:
 async def settle(player: Player, known: Known) -> None:
     """Reads the attempt as the operator does, and posts what it cost; sometimes without a look, and too soon."""
     seen: str | None = "completed"
-    if player.random.random() < 0.95:
+    if player.random.random() < (0.95 if known.state in {"ended", "over"} else 0.3):
         try:
             attempts = await player.ledger.latest_attempts(NAMESPACE, [session_name(known.person, known.run)])
         except CUT:
@@ -259,7 +264,8 @@ USUAL: Final[dict[str, dict[Move, int]]] = {
 
 
 async def move(player: Player, known: Known) -> None:
-    """Does one thing with an attempt."""
+    """Does one thing with an attempt, sometimes twice at one moment."""
     moves = USUAL[known.state]
     (chosen,) = player.random.choices(list(moves), list(moves.values()))
-    await chosen(player, known)
+    times = 2 if player.random.random() < 0.1 else 1
+    await asyncio.gather(*(chosen(player, known) for _ in range(times)))

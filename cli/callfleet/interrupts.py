@@ -25,6 +25,12 @@ def end_with_make() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def deaf_until_the_end() -> None:
+    """For a process that has cleaned up and only has its exit status to give: no signal takes that from it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Interrupts:
     """For the block, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once; then, and after `hold`, never again."""
 
@@ -45,7 +51,8 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # see deaf_until_the_end
+                signal.signal(number, handler)
 
     def hold(self) -> None:
         """From here on there is only clean-up: signals are answered, and change nothing."""

@@ -87,7 +87,8 @@ def traces() -> set[str]:
     found |= {f"link {path.name}" for path in Path("/sys/class/net").iterdir()}
     found |= {f"group {path}" for root in cgroup_roots() if (path := root / layout.cgroup).exists()}
     used = _in_use()
-    found |= {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("callfleet-*") if str(path) not in used}
+    folders = (path for path in Path(tempfile.gettempdir()).glob("callfleet-*") if "-chaos-" not in path.name)
+    found |= {f"folder {path}" for path in folders if str(path) not in used}
     return found | ({f"folder {layout.run}"} if layout.run.exists() else set())
 
 

@@ -18,7 +18,7 @@ from callfleet.demo.report import report
 from callfleet.demo.run import NAMESPACE, Outcome
 from callfleet.demo.setup import CLUSTER, DemoOptions
 from callfleet.demo.words import question_types
-from callfleet.interrupts import Interrupts
+from callfleet.interrupts import Interrupts, deaf_until_the_end
 
 
 def demo(
@@ -60,6 +60,7 @@ def demo(
             if keep:
                 _keep(console)
     except KeyboardInterrupt as interrupt:
+        deaf_until_the_end()
         console.print("stopped; nothing is left running")
         raise typer.Exit(130) from interrupt
     if outcome.summary["overspent"]:

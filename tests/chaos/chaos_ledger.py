@@ -23,7 +23,7 @@ from callfleet_core.db.migrate import migrate
 
 # So that a history fits into memory, and a round's books are read in seconds.
 A_ROUND = 50_000
-DEFECT_OPERATIONS = 8_000
+DEFECT_OPERATIONS = 12_000
 _SHOWN = 12
 
 

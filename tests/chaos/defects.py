@@ -110,7 +110,6 @@ PATCHES: Final[dict[str, Patch]] = {
     ),
     "late-posted-again": Patch("ledger_settle", "CASE WHEN v_late THEN NULL ELSE reason END", "reason"),
     "late-capped": Patch("ledger_settle", "spent_micros = a.spent_micros + v_actual", "spent_micros = a.spent_micros"),
-    "settle-unlocked": Patch("ledger_settle", "WHERE id = p_attempt FOR UPDATE;", "WHERE id = p_attempt;"),
     "limit-goes-back": Patch("ledger_set_limit", "v.limit_generation > p_generation", "false"),
     "nonce-not-compared": Patch("begin_dial", "v.nonce = p_nonce AND", ""),
     "begun-by-two": Patch("begin_dial", "WHERE id = p_attempt FOR UPDATE;", "WHERE id = p_attempt;"),

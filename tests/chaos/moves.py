@@ -220,7 +220,7 @@ def _to_settle(attempt: Attempt) -> bool:
 async def _post(player: Player, known: Known, seen: str | None) -> None:
     key, amount = player.history.next_key(), 0
     if seen == "completed":
-        most = known.hold_micros * (3 if player.random.random() < 0.01 else 1)
+        most = known.hold_micros * (3 if player.random.random() < 0.03 else 1)
         amount = player.random.randint(1, most)
     args = {"epoch": player.ledger.epoch, "id": str(known.id), "amount": amount, "seen": seen}
 
@@ -256,8 +256,8 @@ async def cancel(player: Player, known: Known) -> None:
 _ANY: Final[dict[Move, int]] = {begin: 3, placed: 3, answered: 1, ended: 3, settle: 3, revoke: 2, cancel: 1}
 USUAL: Final[dict[str, dict[Move, int]]] = {
     "granted": _ANY | {begin: 60, revoke: 12, cancel: 3},
-    "dialing": _ANY | {placed: 35, ended: 30, begin: 8},
-    "placed": _ANY | {answered: 10, ended: 45, placed: 5},
+    "dialing": _ANY | {placed: 35, ended: 30, begin: 8, settle: 6},
+    "placed": _ANY | {answered: 10, ended: 45, placed: 5, settle: 9},
     "ended": _ANY | {settle: 50, ended: 14},
     "over": _ANY | {ended: 6, settle: 6},
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -59,11 +60,11 @@ def assert_database(database_url: str) -> None:
         )
 
 
-def with_database(database_url: str, work: Callable[[AsyncEngine], Awaitable[Answer]]) -> Answer:
-    """Does something with the installation's database. Raises CallFleetError saying what is missing."""
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Says what PostgreSQL's driver raises in a sentence. Raises CallFleetError."""
     try:
-        assert_database(database_url)
-        return asyncio.run(_with_engine(database_url, work))
+        yield
     except OperationalError as error:
         raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
     except ProgrammingError as error:
@@ -73,6 +74,13 @@ def with_database(database_url: str, work: Callable[[AsyncEngine], Awaitable[Ans
             f"this login may not do that ({str(error.orig).splitlines()[0]}): it needs the role callfleet_auditor,"
             " or to be the schema's owner"
         ) from error
+
+
+def with_database(database_url: str, work: Callable[[AsyncEngine], Awaitable[Answer]]) -> Answer:
+    """Does something with the installation's database. Raises CallFleetError saying what is missing."""
+    with in_plain_words():
+        assert_database(database_url)
+        return asyncio.run(_with_engine(database_url, work))
 
 
 async def _with_engine(database_url: str, work: Callable[[AsyncEngine], Awaitable[Answer]]) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -13,9 +12,10 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet.access import DatabaseUrl, assert_database, keys_from_environment
+from callfleet.access import DatabaseUrl, keys_from_environment, with_database
+from callfleet_core.db.engine import create_engine
 from callfleet_core.db.replica import Reader
 from callfleet_core.errors import CallFleetError
 from callfleet_core.history import BEGINNING, END, CallHistory, CallPage, CallRecord, Cursor, Saying
@@ -109,16 +109,12 @@ def _utc(given: datetime | None, default: datetime) -> datetime:
 
 
 def _read(database_url: str, read_url: str, work: Callable[[CallHistory], Awaitable[Answer]]) -> Answer:
-    try:
-        assert_database(database_url)
+    async def run(primary: AsyncEngine) -> Answer:
+        replica = create_engine(read_url, pool_size=1, application="callfleet-cli") if read_url else None
+        try:
+            return await work(CallHistory(Reader(primary, replica)))
+        finally:
+            if replica is not None:
+                await replica.dispose()
 
-        async def run() -> Answer:
-            reader = Reader.of(database_url, read_url or None, "callfleet-cli")
-            try:
-                return await work(CallHistory(reader))
-            finally:
-                await reader.close()
-
-        return asyncio.run(run())
-    except OperationalError as error:
-        raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
+    return with_database(database_url, run)

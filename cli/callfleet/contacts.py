@@ -76,7 +76,7 @@ def erase(
     contact = contact_id(namespace, normalise(phone), subjects.hash_key)
     if not yes:
         typer.confirm(f"Erase this person in namespace {namespace}? Nothing brings them back.", abort=True)
-    match _run(database_url, lambda lists: Privacy(lists.engine, subjects).erase(contact)):
+    match with_database(database_url, lambda engine: Privacy(engine, subjects).erase(contact)):
         case Erasure.UNKNOWN:
             raise CallFleetError(f"nobody with this number is stored in namespace {namespace}")
         case Erasure.OPEN:

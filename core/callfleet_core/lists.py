@@ -78,11 +78,6 @@ class ContactLists:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """What the lists are in."""
-        return self._engine
-
     async def import_rows(
         self,
         namespace: str,

@@ -28,3 +28,10 @@ def test_a_database_must_be_named() -> None:
     done = callfleet("status", url=None)
     assert done.returncode == 2
     assert "--database-url" in done.stderr
+
+
+def test_a_server_that_is_away_is_told_in_a_sentence() -> None:
+    for command in (("status",), ("migrate",), ("partitions",)):
+        done = callfleet(*command, url="postgresql://nobody:nothing@127.0.0.1:9/none")
+        assert (done.returncode, "PostgreSQL does not answer" in done.stderr) == (1, True), done.stderr
+        assert "Traceback" not in done.stderr

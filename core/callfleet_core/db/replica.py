@@ -12,8 +12,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callfleet_core.db.engine import create_engine
-
 # A replica that failed is left alone for so long.
 AVOID_S = 30.0
 # A query that a standby had to cancel (40001: "conflict with recovery"), a deadlock, and what says that the server
@@ -34,18 +32,6 @@ class Reader:
     ) -> None:
         self._primary, self._replica, self._clock = primary, replica, clock
         self._avoided_until = float("-inf")
-
-    @classmethod
-    def of(cls, url: str, read_url: str | None, application: str) -> Reader:
-        """A reader of its own: `url` is DATABASE_URL, `read_url` DATABASE_READ_URL or None."""
-        replica = create_engine(read_url, application=application) if read_url else None
-        return cls(create_engine(url, application=application), replica)
-
-    async def close(self) -> None:
-        """Ends the connections."""
-        for engine in (self._primary, self._replica):
-            if engine is not None:
-                await engine.dispose()
 
     async def read(self, work: Read[Answer]) -> Answer:
         """Runs `work` in one read-only transaction, on one snapshot; at most once more, on the primary.

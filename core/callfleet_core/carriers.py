@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.errors import CallFleetError, PhoneError
-from callfleet_core.ledger import assert_epoch
+from callfleet_core.ledger.fencing import fenced
 from callfleet_core.phone import normalise
 from callfleet_core.settings import CarrierSettings
 
@@ -64,9 +64,16 @@ class CarrierAccount:
     @property
     def login(self) -> tuple[str, str]:
         """What calls are placed with: the API key where there is one, else the account's own token."""
-        if self.api_key_sid and self.api_key_secret:
-            return self.api_key_sid, self.api_key_secret.get_secret_value()
-        return self.account_sid, self.auth_token.get_secret_value()
+        return key_or_token(self.account_sid, self.auth_token, self.api_key_sid, self.api_key_secret)
+
+
+def key_or_token(
+    account_sid: str, token: SecretStr, key_sid: str | None, key_secret: SecretStr | None
+) -> tuple[str, str]:
+    """User and password at the carrier: an API key where there is one, else the account and its token."""
+    if key_sid and key_secret:
+        return key_sid, key_secret.get_secret_value()
+    return account_sid, token.get_secret_value()
 
 
 def installation_account(settings: CarrierSettings, *, simulated: bool) -> CarrierAccount:
@@ -161,9 +168,7 @@ class CarrierRegister:
         False, and nothing changed, where another Secret has it. Raises StaleEpochError when another operator leads.
         """
         old = replaces or account.source
-        async with self._engine.begin() as connection:
-            if self._epoch is not None:
-                await assert_epoch(connection, self._epoch())
+        async with fenced(self._engine, self._epoch) as connection:
             done = await connection.execute(
                 text(_PUT_IN_FORCE),
                 {

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core import phone
-from callfleet_core.fence import fenced
+from callfleet_core.ledger.fencing import fenced
 
 # Contact ids are opaque but repeatable: a name-based UUID over the keyed digest of namespace and number.
 _CONTACT_NAMESPACE = UUID("6f4d1c1e-8d0e-5a35-9d5b-3f0a5f0c7a11")

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callfleet_core.fence import fenced
+from callfleet_core.ledger.fencing import fenced
 
 # Calls may still be live, and prices come later, just after a day's end.
 EARLIEST_AFTER = timedelta(hours=1)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.contactlist import ContactListError
 from callfleet_core.contacts import ContactIn, session_name
-from callfleet_core.fence import fenced
+from callfleet_core.ledger.fencing import fenced
 from callfleet_core.privacy import keep_names
 from callfleet_core.subjects import Subjects
 

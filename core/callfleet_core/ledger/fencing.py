@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.errors import StaleEpochError
 
@@ -19,6 +21,18 @@ async def assert_epoch(connection: AsyncConnection, epoch: int) -> None:
         await connection.execute(text("SELECT ledger_assert_epoch(:epoch)"), {"epoch": epoch})
     except DBAPIError as error:
         raise named(error) from None
+
+
+@asynccontextmanager
+async def fenced(engine: AsyncEngine, epoch: Callable[[], int] | None) -> AsyncIterator[AsyncConnection]:
+    """A transaction under the leader's epoch, or a plain one for whoever leads nothing and gives None.
+
+    Raises StaleEpochError when another operator leads.
+    """
+    async with engine.begin() as connection:
+        if epoch is not None:
+            await assert_epoch(connection, epoch())
+        yield connection
 
 
 def named(error: DBAPIError) -> Exception:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet_core.ledger.fencing import named
+from callfleet_core.ledger.fencing import assert_epoch, named
 from callfleet_core.ledger.holding import HoldDesk
 from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult
 from callfleet_core.pricing import CostLine
@@ -131,7 +131,7 @@ class Ledger:
             async with self._engine.begin() as connection:
                 if seen is not None:
                     # Locks are taken in the protocol's order: first the epoch, then the attempt.
-                    await connection.execute(text("SELECT ledger_assert_epoch(:epoch)"), parameters)
+                    await assert_epoch(connection, self._epoch)
                     row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
                     if row is not None and row.end_status not in {None, seen}:
                         return str(row.state)

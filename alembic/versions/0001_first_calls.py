@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic import op
+
+from callfleet_core.db.scripts import run_script
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_SQL = Path(__file__).resolve().parent.parent / "sql"
 
 _FUNCTIONS = [
     "attempt_view",
@@ -61,9 +60,8 @@ _TABLES = [
 
 def upgrade() -> None:
     """Creates everything; the roles come last, since they are granted what exists."""
-    connection = op.get_bind()
     for part in ("tables", "functions", "roles"):
-        connection.exec_driver_sql((_SQL / f"0001_{part}.sql").read_text().replace("%", "%%"))
+        run_script(f"0001_{part}.sql")
 
 
 def downgrade() -> None:

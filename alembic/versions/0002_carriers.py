@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic import op
+
+from callfleet_core.db.scripts import run_script
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_SQL = Path(__file__).resolve().parent.parent / "sql"
-
 
 def upgrade() -> None:
     """Adds the account's own bounds, and where its Secret is."""
-    op.get_bind().exec_driver_sql((_SQL / "0002_carriers.sql").read_text())
+    run_script("0002_carriers.sql")
 
 
 def downgrade() -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import sqlalchemy as sa
 from alembic import op
 
 from callfleet_core.contacts import session_name
+from callfleet_core.db.scripts import run_script
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_SQL = Path(__file__).resolve().parent.parent / "sql"
 _PAGE = 5_000
 
 
 def upgrade() -> None:
     """Creates the lists' tables, and what makes a large run cheap to read."""
-    op.get_bind().exec_driver_sql((_SQL / "0003_contact_lists.sql").read_text().replace("%", "%%"))
+    run_script("0003_contact_lists.sql")
 
 
 def downgrade() -> None:

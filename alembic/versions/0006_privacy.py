@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from alembic import op
 from sqlalchemy import text
 
 from callfleet_core.crypto import DataKey, Keyring, WrappedKey
+from callfleet_core.db.scripts import run_script
 from callfleet_core.errors import SchemaError
 
 revision = "0006"
@@ -18,7 +18,6 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_SQL = Path(__file__).resolve().parent.parent / "sql"
 PAGE = 2_000
 # As they were when this revision was made; core's own constants may move on.
 _PHONE, _NAME, _SAID, _RECORDING = "contacts.phone", "contacts.name", "conversations.content", "calls.recording_url"
@@ -27,7 +26,7 @@ _PREFIX = 6
 
 def upgrade() -> None:
     """Encrypts what is there, page by page, in one transaction."""
-    _run("0006_privacy.sql")
+    run_script("0006_privacy.sql")
     ring = _Ring()
     for row in _pages("SELECT id, namespace, plain_phone, plain_name FROM contacts", "id"):
         _seal_contact(ring, row)
@@ -43,12 +42,12 @@ def upgrade() -> None:
     urls = people.format("c.id, c.plain_recording_url", "calls c", "k.id = c.contact_id")
     for row in _pages(f"{urls} WHERE c.plain_recording_url IS NOT NULL", "c.id"):
         _set("calls", row["id"], recording_url=ring.key(row).encrypt(_RECORDING, row["plain_recording_url"]))
-    _run("0006_finish.sql")
+    run_script("0006_finish.sql")
 
 
 def downgrade() -> None:
     """Decrypts again. Who was erased stays erased: a number that nobody can call takes their number's place."""
-    _run("0006_down.sql")
+    run_script("0006_down.sql")
     ring = _Ring()
     people = "SELECT {}, k.id AS person, k.namespace, k.key_version, k.wrapped_key FROM {} JOIN contacts k ON {}"
     said = people.format(
@@ -129,7 +128,3 @@ def _pages(select: str, by: str) -> Iterator[Mapping[str, Any]]:
 def _set(table: str, identity: Any, **values: Any) -> None:
     columns = ", ".join(f"{name} = :{name}" for name in values)
     op.get_bind().execute(text(f"UPDATE {table} SET {columns} WHERE id = :id"), {"id": identity, **values})  # noqa: S608
-
-
-def _run(name: str) -> None:
-    op.get_bind().exec_driver_sql((_SQL / name).read_text().replace("%", "%%"))

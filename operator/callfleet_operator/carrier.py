@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, TypeVar
@@ -15,9 +14,9 @@ from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
 from callfleet_core.carriers import CarrierAccount, CarrierSecretError
-from callfleet_core.dialing import EndStatus
 from callfleet_core.errors import CarrierError
 from callfleet_core.money import MICROS_PER_UNIT
+from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 
 Listed = TypeVar("Listed")
 
@@ -25,29 +24,6 @@ REQUEST_TIMEOUT_S = 10.0
 PAGE_SIZE, MAX_PAGES = 1_000, 100
 # From a call's creation to its dial: the carrier's queue is shorter.
 LONGEST_QUEUE = timedelta(days=1)
-FINAL_STATUSES: dict[str, EndStatus] = {
-    "completed": "completed",
-    "busy": "busy",
-    "no-answer": "no-answer",
-    "failed": "failed",
-    "canceled": "canceled",
-}
-
-
-@dataclass(frozen=True)
-class CarrierCall:
-    """A call as the carrier has it; the duration is in seconds, 0 when nobody answered.
-
-    `price_micros` is what the call itself costs, in `currency`; None while the carrier has not said.
-    """
-
-    sid: str
-    status: str
-    duration_s: int | None
-    created: datetime | None
-    ended: datetime | None = None
-    price_micros: int | None = None
-    currency: str | None = None
 
 
 class Carrier:

@@ -35,7 +35,7 @@ from callfleet_core.ledger import HoldResult, Ledger, account_key
 from callfleet_core.privacy import Erasure
 from callfleet_core.reconciliation import CarrierDay, ReconciliationDesk, Reconciliations
 from callfleet_operator.carrier import Carrier as CarrierClient
-from callfleet_operator.carrier import CarrierCall
+from callfleet_operator.carriercall import CarrierCall
 from callfleet_operator.engine import Engine
 from callfleet_operator.reconcile import attempts
 from callfleet_simulator.calls import CallStatus

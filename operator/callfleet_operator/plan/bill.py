@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from callfleet_core.money import format_micros
 from callfleet_core.reconciliation import BookedCall, CarrierDay, Difference, DifferenceKind
-from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
+from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 
 # Prices come late: a day is looked at again while something of it is open, but not for ever.
 LOOK_AGAIN_AFTER = timedelta(hours=1)

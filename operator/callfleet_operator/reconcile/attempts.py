@@ -15,7 +15,7 @@ from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt
 from callfleet_core.pricing import CallUsage, CostLine
 from callfleet_core.reconciliation import BookedCall
-from callfleet_operator.carrier import FINAL_STATUSES, CarrierCall
+from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key

@@ -14,7 +14,7 @@ import structlog
 
 from callfleet_core.errors import CallFleetError, CarrierError, StaleEpochError
 from callfleet_core.reconciliation import BookedCall, CarrierDay, Difference, DifferenceKind, Reconciliations
-from callfleet_operator.carrier import CarrierCall
+from callfleet_operator.carriercall import CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import DIFFERENCES, UNCOMPARED
 from callfleet_operator.plan.bill import compare, is_final_look, missing, next_look, next_try, summary

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from callfleet_core.reconciliation import BookedCall, CarrierDay, Difference, DifferenceKind
-from callfleet_operator.carrier import CarrierCall
+from callfleet_operator.carriercall import CarrierCall
 from callfleet_operator.plan.bill import Finding, compare, is_final_look, next_look, next_try, summary
 
 SID, ID = "CA" + "1" * 32, UUID(int=1)

@@ -81,3 +81,4 @@ def test_a_budget_in_another_currency_is_never_converted(world: World) -> None:
     euros["spec"]["currency"] = "EUR"
     world.apply(euros, world.campaign([BUSY]))
     world.until(lambda: world.states() == ["CurrencyMismatch"], "the currencies to be compared", 30)
+    assert world.attempts() == []  # nothing was held, and nobody called

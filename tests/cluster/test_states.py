@@ -187,3 +187,4 @@ def _waiting(world: World) -> list[dict[str, Any]]:
 def test_a_destination_without_a_price_is_not_called(world: World) -> None:
     world.apply(world.budget("1.00"), world.campaign(["+493023125000"]))
     world.until(lambda: world.states() == ["NoPrice"], "the missing price to be named", 30)
+    assert world.attempts() == []  # nothing was held, and nobody called

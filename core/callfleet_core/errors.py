@@ -31,5 +31,9 @@ class NoPriceError(PricingError):
     """No price covers a meter that the call would run."""
 
 
+class DatabaseUrlError(CallFleetError, ValueError):
+    """An address that is not PostgreSQL's; the text does not repeat it."""
+
+
 class SchemaError(CallFleetError):
     """The database's schema is not the one that this version needs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from callfleet_core.db.engine import database_url
+
 
 class DatabaseSettings(BaseSettings):
     """Where PostgreSQL is. `DATABASE_URL` is required; both postgresql:// and postgresql+psycopg:// are understood."""
@@ -16,8 +18,7 @@ class DatabaseSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgresql+psycopg://")):
-            raise ValueError("DATABASE_URL must begin with postgresql:// or postgresql+psycopg://")
+        database_url(value.get_secret_value())
         return value
 
 

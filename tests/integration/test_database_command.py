@@ -35,3 +35,11 @@ def test_a_server_that_is_away_is_told_in_a_sentence() -> None:
         done = callfleet(*command, url="postgresql://nobody:nothing@127.0.0.1:9/none")
         assert (done.returncode, "PostgreSQL does not answer" in done.stderr) == (1, True), done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_postgresql_is_told_without_repeating_it() -> None:
+    for url in ("nonsense", "mysql://me:hidden@host/db", "postgresql://me:hid:den@host:port/db"):
+        done = callfleet("status", url=url)
+        assert (done.returncode, "a database's URL" in done.stderr) == (1, True), done.stderr
+        assert "Traceback" not in done.stderr
+        assert "hid" not in done.stderr

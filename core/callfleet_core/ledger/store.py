@@ -124,7 +124,7 @@ class Ledger:
         posted: the answer is "ended", and the attempt is still to be settled.
         """
         parameters = {
-            "epoch": self._epoch,
+            "epoch": self._epoch,  # read once: this one may come to lead again while the transaction waits
             "attempt": attempt_id,
             "lines": json.dumps([asdict(line) for line in lines], default=str),
         }

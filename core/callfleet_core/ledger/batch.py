@@ -35,14 +35,23 @@ class KnownScripts:
 
 
 class Batch:
-    """Requests to hold, as one JSON document; `scripts` are the texts by digest."""
+    """Requests to hold, as one JSON document; `scripts` are the texts by digest.
+
+    Of several for one person in a run only the first is sent: what the database says of it decides about them all.
+    """
 
     def __init__(self, requests: Sequence[HoldRequest]) -> None:
-        self._requests = requests
+        self._asked = requests
+        self._first: dict[tuple[object, ...], int] = {}
+        self._places_of = [
+            self._first.setdefault((each.namespace, each.campaign, each.run_id, each.contact_id), place)
+            for place, each in enumerate(requests)
+        ]
+        self._requests = [requests[place] for place in self._first.values()]
         self.scripts: dict[str, str] = {}
         self._terms: dict[tuple[object, ...], int] = {}
         digests: dict[int, str] = {}
-        self._places = [self._place(request, digests) for request in requests]
+        self._places = [self._place(request, digests) for request in self._requests]
 
     def document(self, known: KnownScripts) -> str:
         """The JSON, with the scripts that are not `known`; items are a list a column, which is half the text."""
@@ -62,8 +71,14 @@ class Batch:
         return json.dumps(document | {"scripts": new} if new else document)
 
     def answers(self, answers: Sequence[Mapping[str, Any]]) -> list[HoldAnswer]:
-        """The database's answers, which come in the order of the requests."""
-        return [_answer(request, answer) for request, answer in zip(self._requests, answers, strict=True)]
+        """The database's answers, which come in the order of the requests that were sent."""
+        told = [_answer(request, answer) for request, answer in zip(self._requests, answers, strict=True)]
+        if len(told) == len(self._asked):
+            return told
+        by_place = dict(zip(self._first.values(), told, strict=True))
+        return [
+            _repeated(request, by_place[first]) for request, first in zip(self._asked, self._places_of, strict=True)
+        ]
 
     def _place(self, request: HoldRequest, digests: dict[int, str]) -> int:
         """Where the request's terms are."""
@@ -89,6 +104,13 @@ _TERMS: Final = (
     "script", "namespace", "campaign", "run_id", "currency", "accounts", "time_limit_s", "ring_timeout_s",
     "max_queue_s", "account_sid", "from_number", "time_zone", "max_attempts", "expires_after_s",
 )  # fmt: skip
+
+
+def _repeated(request: HoldRequest, first: HoldAnswer) -> HoldAnswer:
+    """The answer to a request whose person was asked for in this batch: it waits for what becomes of the first."""
+    if first.attempt_id == request.attempt_id:
+        return first
+    return HoldAnswer(request.attempt_id, HoldResult.NUMBER_BUSY)
 
 
 def _answer(request: HoldRequest, answer: Mapping[str, Any]) -> HoldAnswer:

@@ -58,6 +58,11 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     )
     callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
     callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
+    callfleet_recovery_pass_s: float = Field(
+        default=60.0,
+        ge=1,
+        description="Between two readings of the carrier's lists after a restore, seconds: entries may appear late.",
+    )
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."

@@ -20,18 +20,20 @@ ALTER TABLE installation
 
 -- Which database this is: the server's identifier, its timeline as it writes now, the database's OID. A dump that is
 -- restored has another OID, a restored base backup and a promoted standby another timeline. The checkpoint's timeline
--- would say so only at the next checkpoint; the current WAL file's name does at once.
-CREATE FUNCTION database_identity() RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT (SELECT system_identifier FROM pg_control_system())::text
-        || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+-- would say so only at the next checkpoint; the current WAL file's name does at once. In PL/pgSQL, which keeps its plans:
+-- every hold asks.
+CREATE FUNCTION database_identity() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (pg_control_system()).system_identifier || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
         || '/' || (SELECT oid FROM pg_database WHERE datname = current_database());
-$$;
+END $$;
 
 -- True when nobody may be admitted, whoever asks: stopped by hand, being rebuilt, or not the database that was trusted.
-CREATE FUNCTION admission_closed() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT stopped OR recovering_since IS NOT NULL OR COALESCE(trusted_identity <> database_identity(), false)
-    FROM installation WHERE id = 1;
-$$;
+CREATE FUNCTION admission_closed() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT stopped OR recovering_since IS NOT NULL OR COALESCE(trusted_identity <> database_identity(), false)
+            FROM installation WHERE id = 1);
+END $$;
 
 CREATE OR REPLACE FUNCTION gate(p_contact uuid, p_account_sid text) RETURNS TABLE (reason text) LANGUAGE sql STABLE AS $$
     SELECT CASE

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from callfleet.hostservices.postgres import postgres_program
 from callfleet.hostservices.process import (
@@ -78,6 +79,19 @@ class OwnPostgres:
             str(postgres_program("pg_basebackup")), "-D", str(self.home / name), "-d",
             self.url, "-R", "--checkpoint=fast", "-X", "stream", password=True,
         )  # fmt: skip
+
+    def dump(self) -> None:
+        """What pg_dump keeps of the database."""
+        program = str(postgres_program("pg_dump"))
+        self.run(program, "-Fc", "-f", str(self.home / "dump"), "-d", self.url, password=True)
+
+    def restore_dump(self, database: str) -> str:
+        """The dump in a new database of this server; its address."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+        url = self.url.removesuffix("/postgres") + f"/{database}"
+        self.run(str(postgres_program("pg_restore")), "-d", url, str(self.home / "dump"), password=True)
+        return url
 
     def promote(self) -> None:
         """Makes the standby a primary."""

@@ -32,7 +32,7 @@ from tests.integration.operator_parts import CARRIER_TOKEN, Operator, campaign_b
 
 from callfleet_core.contacts import ContactBook, session_name
 from callfleet_core.dialing import DialStore
-from callfleet_core.ledger import HoldResult
+from callfleet_core.ledger import HoldResult, Ledger
 from callfleet_core.reconciliation import Noted, ReconciliationDesk
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_operator.objects import Key
@@ -61,10 +61,19 @@ class World:
     async def reopened(self, engine: AsyncEngine) -> AsyncIterator[World]:
         """The same world with another database, or an older one, as an operator that starts finds it."""
         async with operator(engine, self.server, self.carrier_url, knows_database=True) as parts:
-            world = replace(self, operator=parts, books=_books(engine, parts, self.books.people))
+            world = replace(self, operator=parts, books=_books(engine, parts.context.ledger, self.books.people))
             await witness.begin(parts.context)
             await parts.see()
             yield world
+
+    def with_database(self, engine: AsyncEngine) -> World:
+        """The same world over another database, for whoever leads nothing."""
+        return replace(self, books=_books(engine, Ledger(engine), self.books.people))
+
+    def summary(self) -> str:
+        """What the Campaign says."""
+        body = self.server.request("GET", f"{GROUP}/{NAMESPACE}/campaigns/{CAMPAIGN}")
+        return str(body.get("status", {}).get("summary", ""))
 
     def name(self, index: int) -> str:
         """A person's session."""
@@ -175,7 +184,7 @@ async def open_world(engine: AsyncEngine, server: ApiServer, total: str = "0.11"
         CarrierConfig(ACCOUNT_SID, CARRIER_TOKEN), People(people={number(0): Person(name="Nobody", ring_s=0.1)})
     )
     async with running(carrier) as simulator, operator(engine, server, simulator.url) as parts:
-        world = World(server, carrier, simulator.url, _books(engine, parts, []), parts)
+        world = World(server, carrier, simulator.url, _books(engine, parts.context.ledger, []), parts)
         await register_carrier(engine, api_base_url=simulator.url)
         for body in _objects(server, total):
             parts.apply(body)
@@ -214,8 +223,7 @@ def clear(server: ApiServer) -> None:
             server.request("DELETE", path)
 
 
-def _books(engine: AsyncEngine, parts: Operator, people: list[UUID]) -> Books:
-    ledger = parts.context.ledger
+def _books(engine: AsyncEngine, ledger: Ledger, people: list[UUID]) -> Books:
     return Books(
         engine,
         ledger,

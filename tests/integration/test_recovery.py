@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.books import POD
 from tests.integration.own_postgres import OwnPostgres, own_postgres
 from tests.integration.restored import HOLD_MICROS, World, open_world
+from tests.integration.simulator_application import until
 
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 from callfleet_core.ledger import HoldResult
 from callfleet_core.recovery import RecoveryDesk
+from callfleet_operator.engine import Engine
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +129,42 @@ async def test_a_standby_that_was_promoted(postgres: OwnPostgres, server: ApiSer
                 status = await RecoveryDesk(promoted).status()
                 assert "timeline" in (status.recovery_reason or "")
                 await Lost.is_put_right(back)
+
+
+async def test_a_dump_in_a_new_database_opens_by_itself(
+    postgres: OwnPostgres, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(server.kubeconfig))
+    async with engine_of(postgres) as engine, open_world(engine, server) as world:
+        await Lost.before(world)
+        postgres.dump()
+        await Lost.after(world)
+        await engine.dispose()
+        restored = create_engine(postgres.restore_dump("restored"))
+        settings = world.operator.context.settings.model_copy(
+            update={"database_url": SecretStr(postgres.url.replace("/postgres", "/restored")),
+                    "callfleet_recovery_pass_s": 1.0, "callfleet_carrier_simulated": True}
+        )  # fmt: skip
+        back = world.with_database(restored)
+        granted = await back.books.sql("SELECT id FROM dial_attempts WHERE state = 'granted'")
+        # The database itself refuses, before any operator has looked.
+        assert (await back.books.dialing.begin_dial(granted, POD, uuid4())).reason == "Stopped"
+        leader = Engine(settings)
+        await leader.start()
+        try:
+            await until(lambda: back.summary().startswith("Stopped: the database was restored"), timeout_s=20)
+            assert REGISTRY.get_sample_value("callfleet_ledger_recovering") == 1
+            await until(lambda: not back.summary().startswith("Stopped: the database"), timeout_s=40)
+        finally:
+            await leader.stop()
+        assert REGISTRY.get_sample_value("callfleet_ledger_recovering") == 0
+        assert await back.books.budget() == (HOLD_MICROS, 4 * HOLD_MICROS)
+        assert await back.books.unbalanced() == 0
+        await back.books.ledger.take_epoch()
+        assert sorted((await back.holds()).values()) == sorted(
+            [HoldResult.CLOSED] * 6 + [HoldResult.HELD, HoldResult.BUDGET_HELD]
+        )
+        assert await back.books.ledger.overspent_accounts() == []
+        audited = "SELECT array_agg(action ORDER BY id) FROM audit_log"
+        assert await back.books.sql(audited) == ["recovery.close", "recovery.open"]
+        await restored.dispose()

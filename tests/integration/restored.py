@@ -66,6 +66,17 @@ class World:
             await parts.see()
             yield world
 
+    @asynccontextmanager
+    async def doubted(self, trusted_s_ago: float = 0.0) -> AsyncIterator[World]:
+        """The same database, which no longer has its witness's token and was trusted last so many seconds ago."""
+        await self.books.sql(
+            "UPDATE installation SET witness = gen_random_uuid(), previous_witness = NULL,"
+            " trusted_at = clock_timestamp() - make_interval(secs => :ago)",
+            ago=trusted_s_ago,
+        )
+        async with self.reopened(self.books.engine) as world:
+            yield world
+
     def with_database(self, engine: AsyncEngine) -> World:
         """The same world over another database, for whoever leads nothing."""
         return replace(self, books=_books(engine, Ledger(engine), self.books.people))
@@ -107,7 +118,9 @@ class World:
             self.server.request("DELETE", self.path(index))
         return attempt
 
-    def listed(self, index: int, status: CallStatus = CallStatus.COMPLETED, **changes: Any) -> Call:
+    def listed(
+        self, index: int, status: CallStatus = CallStatus.COMPLETED, *, from_: str = FROM, **changes: Any
+    ) -> Call:
         """A call as the carrier has it, created now."""
         now = datetime.now(UTC)
         over = status not in {CallStatus.QUEUED, CallStatus.RINGING, CallStatus.IN_PROGRESS}
@@ -122,7 +135,7 @@ class World:
             "price_micros": 2 * VOICE if talked else None,
             **changes,
         }
-        call = Call(new_sid("CA"), ACCOUNT_SID, CallRequest(number(index), FROM), **values)
+        call = Call(new_sid("CA"), ACCOUNT_SID, CallRequest(number(index), from_), **values)
         self.carrier.calls.add(call)
         return call
 

@@ -130,6 +130,8 @@ def _show(context: Context, state: DatabaseState) -> None:
     if before != context.trust.recovering:
         for campaign in context.store.campaigns():
             context.queue.add(Key("Campaign", campaign.meta.namespace, campaign.meta.name))
+        for session in context.store.sessions():
+            context.queue.add(Key("CallSession", session.meta.namespace, session.meta.name))
         context.queue.add(Key("Admission"))
 
 

@@ -6,6 +6,7 @@ DROP FUNCTION ledger_covers(hold_try[], accounts[]);
 DROP FUNCTION ledger_lock_accounts(hold_try[]);
 DROP FUNCTION hold_without_called(hold_try[]);
 DROP FUNCTION hold_grant(bigint, jsonb);
+DROP FUNCTION hold_known(jsonb);
 DROP TYPE hold_try;
 
 DROP INDEX consents_valid;
@@ -16,6 +17,13 @@ DROP INDEX dial_attempts_ended;
 CREATE INDEX dial_attempts_unsettled ON dial_attempts (state) WHERE state NOT IN ('revoked', 'settled');
 DROP INDEX dial_attempts_call_sid;
 ALTER TABLE dial_attempts ADD CONSTRAINT dial_attempts_call_sid_key UNIQUE (call_sid);
+
+DROP TRIGGER call_scripts_stay ON call_scripts;
+DROP TRIGGER carrier_accounts_stay ON carrier_accounts;
+DROP TRIGGER accounts_stay ON accounts;
+DROP FUNCTION register_refuse_loss;
+ALTER TABLE ledger_entries ADD FOREIGN KEY (account_id) REFERENCES accounts (id);
+ALTER TABLE dial_attempts ADD FOREIGN KEY (account_sid) REFERENCES carrier_accounts (account_sid);
 
 DROP VIEW holds;
 CREATE TABLE holds (

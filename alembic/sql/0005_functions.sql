@@ -59,6 +59,23 @@ CREATE TYPE hold_try AS (
     refusal jsonb
 );
 
+-- Refuses a batch that names a script or a carrier account that the database does not have: whoever asks knows more
+-- than it does. It was restored from a backup, or the account was never proven.
+CREATE FUNCTION hold_known(p_batch jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_scripts bytea[];
+    v_sids text[];
+BEGIN
+    SELECT array_agg(DISTINCT decode(script, 'hex')), array_agg(DISTINCT account_sid) INTO v_scripts, v_sids
+        FROM jsonb_to_recordset(p_batch->'terms') AS t (script text, account_sid text);
+    IF (SELECT count(*) FROM call_scripts WHERE digest = ANY (v_scripts)) < cardinality(v_scripts) THEN
+        RAISE EXCEPTION 'a script of the batch is not here' USING ERRCODE = 'CF002';
+    END IF;
+    IF (SELECT count(*) FROM carrier_accounts WHERE account_sid = ANY (v_sids)) < cardinality(v_sids) THEN
+        RAISE EXCEPTION 'a carrier account of the batch is not registered' USING ERRCODE = 'foreign_key_violation';
+    END IF;
+END $$;
+
 -- Judges a batch and grants what may be called, in the order of numbers, whatever the money says: that comes next, in
 -- the same transaction. `terms` is what items have in common, said once; `scripts` are those that may be new here.
 CREATE FUNCTION hold_grant(p_epoch bigint, p_batch jsonb) RETURNS hold_try[] LANGUAGE plpgsql AS $$
@@ -70,6 +87,7 @@ BEGIN
         INSERT INTO call_scripts SELECT sha256(convert_to(script, 'UTF8')), script
             FROM jsonb_array_elements_text(p_batch->'scripts') AS script ORDER BY 1 ON CONFLICT DO NOTHING;
     END IF;
+    PERFORM hold_known(p_batch);
     WITH terms AS MATERIALIZED (
         SELECT * FROM ROWS FROM (jsonb_to_recordset(p_batch->'terms') AS (
             namespace text, campaign text, run_id text, currency text, accounts text[], time_limit_s integer,
@@ -204,9 +222,10 @@ BEGIN
 END $$;
 
 -- Holds a batch, in the order given, in one transaction: each item is held whole or not at all. Generic plans, since
--- a plan made for each batch costs more than the batch.
+-- a plan made for each batch costs more than the batch; and by indexes whatever the statistics say, since a plan made
+-- while the tables were small would read them whole for as long as it is kept, and be compiled for it.
 CREATE OR REPLACE FUNCTION ledger_hold(p_epoch bigint, p_batch jsonb) RETURNS jsonb
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_tries hold_try[];
     v_open hold_try[];

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, SCRIPT, Books, consenting, open_books
 
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import HoldResult, Ledger, account_key
+from callfleet_core.ledger.batch import Batch, KnownScripts
 
 PEOPLE = 40
 
@@ -146,8 +149,40 @@ async def test_a_database_that_lost_a_script_is_given_it_again(books: Books) -> 
     assert (await books.hold()).result is HoldResult.BUDGET_EXHAUSTED
     await books.limit(HOLD_MICROS, generation=3)
     # As after a restore of a backup: the operator runs on, and thinks that the script is there.
+    await books.sql("ALTER TABLE call_scripts DISABLE TRIGGER call_scripts_stay")
     await books.sql("DELETE FROM call_scripts")
     assert (await books.hold()).result is HoldResult.HELD
+
+
+async def test_what_the_ledger_names_cannot_be_deleted(books: Books) -> None:
+    await books.held()
+    for change in (
+        "DELETE FROM accounts", "TRUNCATE accounts", "UPDATE accounts SET id = DEFAULT",
+        "DELETE FROM carrier_accounts", "UPDATE carrier_accounts SET account_sid = 'AC0'", "DELETE FROM call_scripts",
+    ):  # fmt: skip
+        with pytest.raises(DBAPIError, match="keeps its rows"):
+            await books.sql(change)
+
+
+async def test_a_carrier_account_that_is_not_registered_holds_nothing(books: Books) -> None:
+    with pytest.raises(DBAPIError, match="carrier account of the batch is not registered"):
+        await books.ledger.hold([replace(books.request(0), account_sid="AC" + "f" * 32)])
+    assert await books.sql("SELECT count(*) FROM dial_attempts") == 0
+
+
+async def test_a_hold_never_reads_a_table_whole(books: Books) -> None:
+    """A plan made while the tables were small is kept: it must be the one for big tables."""
+    await books.held()
+    await books.sql("ANALYZE")
+    batch = Batch([books.request(index) for index in range(1, 4)])
+    async with books.engine.begin() as connection:
+        asked = {"epoch": books.ledger.epoch, "batch": batch.document(KnownScripts())}
+        answers = await connection.execute(text("SELECT ledger_hold(:epoch, CAST(:batch AS jsonb))"), asked)
+        assert [answer["result"] for answer in answers.scalar_one()] == ["Held"] * 3
+        scans = await connection.execute(text("SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables"))
+        read = {row.relname: row for row in scans}
+        for table in ("contacts", "campaign_contacts", "consents", "campaigns", "dial_attempts"):
+            assert (read[table].seq_scan, read[table].idx_scan > 0) == (0, True), table
 
 
 async def test_a_script_cannot_be_kept_under_another_ones_name(books: Books) -> None:

@@ -258,7 +258,7 @@ class DialAttempt(Base):
     session_name: Mapped[str]
     session_uid: Mapped[str]
     number_hash: Mapped[str]
-    account_sid: Mapped[str] = mapped_column(ForeignKey("carrier_accounts.account_sid"))
+    account_sid: Mapped[str]
     from_number: Mapped[str]
     currency: Mapped[str]
     hold_micros: Mapped[int] = mapped_column(BigInteger)
@@ -266,7 +266,7 @@ class DialAttempt(Base):
     ring_timeout_s: Mapped[int]
     max_queue_s: Mapped[int]
     time_zone: Mapped[str]
-    script_digest: Mapped[bytes] = mapped_column(ForeignKey("call_scripts.digest"))
+    script_digest: Mapped[bytes]
     granted_pod_uid: Mapped[str]
     owner_pod_uid: Mapped[str | None]
     owner_generation: Mapped[int] = mapped_column(server_default="0")
@@ -298,7 +298,7 @@ class LedgerEntry(Base):
     __table_args__ = (Index("ledger_entries_once", "attempt_id", "account_id", "kind", "number", unique=True),)
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     attempt_id: Mapped[UUID] = mapped_column(ForeignKey("dial_attempts.id"))
-    account_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accounts.id"))
+    account_id: Mapped[int] = mapped_column(BigInteger)
     kind: Mapped[str]
     held_micros: Mapped[int] = mapped_column(BigInteger)
     spent_micros: Mapped[int] = mapped_column(BigInteger)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 from callfleet_core.ledger.records import HoldAnswer, HoldRequest, HoldResult
 
 _MOST_SCRIPTS: Final = 1_024
@@ -49,9 +51,9 @@ class Batch:
         requests = self._requests
         document: dict[str, object] = {
             "terms": [dict(zip(_TERMS, terms, strict=True)) for terms in self._terms],
-            "attempt_ids": [str(request.attempt_id) for request in requests],
+            "attempt_ids": [request.attempt_id for request in requests],
             "numbers": [request.number for request in requests],
-            "contact_ids": [str(request.contact_id) for request in requests],
+            "contact_ids": [request.contact_id for request in requests],
             "session_names": [request.session_name for request in requests],
             "session_uids": [request.session_uid for request in requests],
             "pod_uids": [request.pod_uid for request in requests],
@@ -59,11 +61,12 @@ class Batch:
             "places": self._places,
         }
         new = [text for digest, text in self.scripts.items() if digest not in known]
-        return json.dumps(document | {"scripts": new} if new else document)
+        return to_json(document | {"scripts": new} if new else document).decode()
 
     def answers(self, answers: Sequence[Mapping[str, Any]]) -> list[HoldAnswer]:
         """The database's answers, which come in the order of the requests."""
-        return [_answer(request, answer) for request, answer in zip(self._requests, answers, strict=True)]
+        times: dict[str, datetime] = {}  # of the few that a batch has, each is read once
+        return [_answer(request, answer, times) for request, answer in zip(self._requests, answers, strict=True)]
 
     def _place(self, request: HoldRequest, digests: dict[int, str]) -> int:
         """Where the request's terms are."""
@@ -91,12 +94,17 @@ _TERMS: Final = (
 )  # fmt: skip
 
 
-def _answer(request: HoldRequest, answer: Mapping[str, Any]) -> HoldAnswer:
+_RESULTS: Final = {result.value: result for result in HoldResult}
+
+
+def _answer(request: HoldRequest, answer: Mapping[str, Any], times: dict[str, datetime]) -> HoldAnswer:
     expires_at = answer.get("expires_at")
+    if expires_at is not None and expires_at not in times:
+        times[expires_at] = datetime.fromisoformat(expires_at)
     return HoldAnswer(
         attempt_id=request.attempt_id,
-        result=HoldResult(answer["result"]),
+        result=_RESULTS[answer["result"]],
         account=answer.get("account"),
         shortfall_micros=answer.get("shortfall_micros"),
-        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+        expires_at=None if expires_at is None else times[expires_at],
     )

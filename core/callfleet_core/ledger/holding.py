@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.ledger.batch import Batch, KnownScripts
@@ -20,7 +20,7 @@ from callfleet_core.ledger.records import HoldAnswer, HoldRequest
 _IN_FLIGHT: Final = 2
 _WORTH_ANOTHER: Final = 50
 _MOST_ITEMS: Final = 200
-_SCRIPT_MISSING: Final = "23503"  # foreign_key_violation
+_SCRIPT_MISSING: Final = "CF002"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class HoldDesk:
         batch = Batch(requests)
         try:
             answers = await self._call(epoch, batch.document(self._known))
-        except IntegrityError as error:
+        except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _SCRIPT_MISSING:
                 raise
             # The database lost a script that it had: it was restored from a backup.

@@ -122,8 +122,9 @@ class Ledger:
         `seen`: the end status for which the lines were made. Where the final word has come meanwhile, nothing is
         posted: the answer is "ended", and the attempt is still to be settled.
         """
+        epoch = self._epoch  # read once: this one may come to lead again while the transaction waits
         parameters = {
-            "epoch": self._epoch,
+            "epoch": epoch,
             "attempt": attempt_id,
             "lines": json.dumps([asdict(line) for line in lines], default=str),
         }
@@ -131,7 +132,7 @@ class Ledger:
             async with self._engine.begin() as connection:
                 if seen is not None:
                     # Locks are taken in the protocol's order: first the epoch, then the attempt.
-                    await assert_epoch(connection, self._epoch)
+                    await assert_epoch(connection, epoch)
                     row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
                     if row is not None and row.end_status not in {None, seen}:
                         return str(row.state)

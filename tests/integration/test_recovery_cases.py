@@ -197,7 +197,10 @@ async def test_a_session_of_a_forgotten_call_is_left_as_it_is_until_the_call_is_
         await back.operator.tend_sessions(NAMESPACE)
         status = back.server.request("GET", back.path(0))["status"]
         assert (status["state"], status["attempt"]["id"]) == ("InProgress", str(attempt))
+        before = len(back.operator.context.queue)
         await opened(back)
+        # Now that the database knows their calls, all sessions are looked at again.
+        assert len(back.operator.context.queue) - before >= len(back.operator.context.store.sessions(NAMESPACE))
         assert await back.books.sql(
             "SELECT state || ' ' || session_name FROM dial_attempts WHERE id = :id", id=attempt
         ) == (f"placed {back.name(0)}")

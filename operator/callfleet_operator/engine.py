@@ -19,6 +19,7 @@ from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.privacy import Privacy
+from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
@@ -38,7 +39,9 @@ from callfleet_operator.reconcile import (
     installation,
     pool,
     records,
+    recovery,
     session,
+    witness,
 )
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
@@ -49,6 +52,7 @@ AUDIT_EVERY_S = 30.0
 
 # What is done again and again, in the order of the first time.
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
+    "Recovery": (recovery.EVERY_S, recovery.reconcile),
     "Installation": (installation.EVERY_S, installation.reconcile),
     "Records": (records.EVERY_S, records.reconcile),
     "Bill": (bill.EVERY_S, bill.reconcile),
@@ -153,6 +157,7 @@ class Engine:
     async def _begin(self, context: Context) -> None:
         """Takes a new epoch, lists freshly, and asks for everything to be looked at."""
         await context.ledger.take_epoch()
+        await witness.begin(context)
         _log.info("leading", epoch=context.ledger.epoch, identity=self._settings.identity)
         LEADING.set(1)
         await context.contacts.allow(self._settings.allowlist)
@@ -215,7 +220,8 @@ class Engine:
             await self._dispatch(context, key)
         except ConflictError:
             context.queue.add_after(key, 0.2)  # the watch brings the newer object meanwhile
-        except StaleEpochError as error:
+        except (StaleEpochError, DatabaseReplacedError) as error:
+            # Whatever is remembered is of another time, or of another database: the process starts again.
             _log.error("deposed", error=str(error))
             self._end()
 
@@ -259,8 +265,9 @@ class Engine:
         """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""
         for attempt in await context.ledger.unsettled_attempts():
             named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
-            if attempt.state == "granted" and not named:
-                await context.ledger.revoke(attempt.id, "NewEpoch")
+            if attempt.state != "granted" or named:
+                continue
+            if await context.ledger.revoke(attempt.id, "NewEpoch") == "revoked":
                 _log.info("grant revoked", attempt=str(attempt.id), reason="NewEpoch")
 
     async def _enqueue_unlisted(self, context: Context) -> None:

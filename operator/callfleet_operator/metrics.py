@@ -20,6 +20,7 @@ DIFFERENCES = Counter(
     "callfleet_carrier_differences_total", "What the carrier's list has otherwise than the ledger.", ["kind"]
 )
 UNCOMPARED = Gauge("callfleet_carrier_days_failing", "Days of carrier accounts that could not be compared; 0 is well.")
+RECOVERING = Gauge("callfleet_ledger_recovering", "1 while nobody is called since the database was restored, else 0.")
 ADMISSIONS = Counter("callfleet_admissions_total", "What became of requests to hold.", ["result"])
 CYCLE_SECONDS = Histogram("callfleet_admission_cycle_seconds", "How long an admission cycle took.")
 

@@ -66,6 +66,11 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     callfleet_identity: str = Field(
         default="", description="Who stands for the lead: the pod's UID, so that its restarts lead on at once."
     )
+    callfleet_recovery_pass_s: float = Field(
+        default=60.0,
+        ge=1,
+        description="Between two readings of the carrier's lists after a restore, seconds: entries may appear late.",
+    )
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."

@@ -27,7 +27,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import campaign, session
+from callfleet_operator.reconcile import campaign, session, witness
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -102,9 +102,14 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def operator(
-    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9"
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9", *, knows_database: bool = False
 ) -> AsyncIterator[Operator]:
-    """An operator that leads; nothing runs by itself."""
+    """An operator that leads; nothing runs by itself.
+
+    Databases are of one test, the API server of many: a witness of another database is gone, unless this one is known.
+    """
+    if not knows_database:
+        forget_database(server)
     settings = _settings(engine, carrier_url)
     ledger = Ledger(engine)
     await ledger.take_epoch()
@@ -143,6 +148,13 @@ async def operator(
         await context.kube.close()
 
 
+def forget_database(server: ApiServer) -> None:
+    """Removes the witness."""
+    path = "/api/v1/namespaces/default/configmaps"
+    if any(item["metadata"]["name"] == witness.NAME for item in server.request("GET", path)["items"]):
+        server.request("DELETE", f"{path}/{witness.NAME}")
+
+
 async def _nothing(key: Key) -> None:
     """Keys that reconcilers ask for are looked at by the test itself."""
 
@@ -170,6 +182,6 @@ def _values(engine: AsyncEngine, carrier_url: str) -> dict[str, str]:
         "callfleet_carrier_api_base_url": carrier_url,
         "callfleet_hash_key": KEY.decode(),
         "callfleet_encryption_keys": RING.text(),
-        "callfleet_namespace": "callfleet",
+        "callfleet_namespace": "default",
         "callfleet_worker_image": "worker",
     }

@@ -27,7 +27,7 @@ from callfleet_operator.plan.admission import (
     plan_admissions,
 )
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
-from callfleet_operator.reconcile import budget
+from callfleet_operator.reconcile import budget, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -47,7 +47,8 @@ async def reconcile(context: Context) -> None:
 
 
 async def _cycle(context: Context) -> None:
-    await _put_limits_in_force(context)
+    await witness.assert_trusted(context)
+    await put_limits_in_force(context)
     attempts = await context.ledger.unsettled_attempts()
     snapshot, sessions = await take_snapshot(context, attempts)
     decisions = plan_admissions(snapshot, context.now())
@@ -61,7 +62,7 @@ async def _cycle(context: Context) -> None:
         context.queue.add(Key("Pool", *pool))
 
 
-async def _put_limits_in_force(context: Context) -> None:
+async def put_limits_in_force(context: Context) -> None:
     """No hold under a limit, or for a campaign, older than the object in the store: after a start, above all."""
     for item in context.store.budgets():
         if context.in_force.get(Key("Budget", item.meta.namespace, item.meta.name)) != item.meta.version:

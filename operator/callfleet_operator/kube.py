@@ -29,6 +29,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 _OURS = {"app.kubernetes.io/managed-by": "callfleet"}
 _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 
 
 class ConflictError(CallFleetError):
@@ -220,6 +221,38 @@ class Kube:
         """Gives a namespace the workers' service account and its role binding."""
         await self._create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
         await self._create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+
+    async def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Lease, or None where there is none."""
+        try:
+            return await self._request("GET", f"{_LEASES}/{namespace}/leases/{name}")
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create_lease(self, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Makes a Lease; it does not wait for its turn among the writes. Raises ConflictError when it is there."""
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name},
+            "spec": dict(spec),
+        }
+        await self._compare_and_set("POST", f"{_LEASES}/{namespace}/leases", body)
+
+    async def replace_lease(self, body: dict[str, Any]) -> None:
+        """Replaces a Lease, if it is still as it was read. Raises ConflictError otherwise."""
+        meta = body["metadata"]
+        await self._compare_and_set("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body)
+
+    async def _compare_and_set(self, method: str, path: str, body: dict[str, Any]) -> None:
+        try:
+            await self._request(method, path, body=body)
+        except ApiException as error:
+            if error.status in {404, 409}:
+                raise ConflictError(f"{path} changed meanwhile") from error
+            raise
 
     async def post_event(
         self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime

@@ -10,6 +10,7 @@ CALLS = Counter("calls_total", "Calls that ended, by their session's final state
 DURATION = Histogram(
     "call_duration_seconds", "How long answered calls lasted.", buckets=(5, 15, 30, 60, 120, 180, 300, 600, 1200, 3600)
 )
+LEADING = Gauge("callfleet_operator_leading", "1 for the operator that leads, 0 for one that stands by.")
 ACTIVE = Gauge("active_calls", "Attempts that are dialing or live.")
 COST = Histogram(
     "cost_per_call_dollars", "What settled calls cost.", buckets=(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -159,7 +160,21 @@ async def _nothing(key: Key) -> None:
 
 
 def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
-    values: dict[str, Any] = {
+    values: dict[str, Any] = dict(_values(engine, carrier_url))
+    return OperatorSettings(**values)
+
+
+def operator_environment(
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9"
+) -> dict[str, str]:
+    """What a process of the operator needs, and nothing of the test's own environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    own = {name.upper(): value for name, value in _values(engine, carrier_url).items()}
+    return kept | own | {"KUBECONFIG": str(server.kubeconfig), "CALLFLEET_CARRIER_SIMULATED": "true"}
+
+
+def _values(engine: AsyncEngine, carrier_url: str) -> dict[str, str]:
+    return {
         "database_url": engine.url.render_as_string(hide_password=False),
         "twilio_account_sid": ACCOUNT_SID,
         "twilio_auth_token": CARRIER_TOKEN,
@@ -170,4 +185,3 @@ def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
         "callfleet_namespace": "default",
         "callfleet_worker_image": "worker",
     }
-    return OperatorSettings(**values)

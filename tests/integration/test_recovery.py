@@ -149,7 +149,7 @@ async def test_a_dump_in_a_new_database_opens_by_itself(
         granted = await back.books.sql("SELECT id FROM dial_attempts WHERE state = 'granted'")
         # The database itself refuses, before any operator has looked.
         assert (await back.books.dialing.begin_dial(granted, POD, uuid4())).reason == "Stopped"
-        leader = Engine(settings)
+        leader = Engine(settings, on_deposed=lambda: None)
         await leader.start()
         try:
             await until(lambda: back.summary().startswith("Stopped: the database was restored"), timeout_s=20)

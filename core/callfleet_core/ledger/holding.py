@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.db.outages import is_the_servers, until_done
 from callfleet_core.ledger.batch import Batch, KnownScripts
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.records import HoldAnswer, HoldRequest
@@ -91,8 +92,8 @@ class HoldDesk:
             del answers[: len(asked.requests)]
 
     async def _failed(self, together: list[_Asked], error: BaseException) -> None:
-        """One caller's bad item is that caller's error alone; where nothing can be known, all are told."""
-        if isinstance(error, DBAPIError) and not error.connection_invalidated and len(together) > 1:
+        """One caller's bad item is that caller's error alone; what the server lacks, it lacks for all."""
+        if isinstance(error, DBAPIError) and not is_the_servers(error) and len(together) > 1:
             for asked in together:
                 await self._answer([asked])
             return
@@ -114,10 +115,13 @@ class HoldDesk:
         return batch.answers(answers)
 
     async def _call(self, epoch: int, document: str) -> list[dict[str, Any]]:
-        try:
+        async def call() -> list[dict[str, Any]]:
             async with self._engine.connect() as connection:
                 result = await connection.exec_driver_sql("SELECT ledger_hold(%s, %s::jsonb)", (epoch, document))
                 answers: list[dict[str, Any]] = result.scalar_one()
                 return answers
+
+        try:
+            return await until_done(call)
         except DBAPIError as error:
             raise named(error) from None

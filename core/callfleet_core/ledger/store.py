@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.db.outages import until_done
 from callfleet_core.ledger.fencing import assert_epoch, named
 from callfleet_core.ledger.holding import HoldDesk
 from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult
@@ -27,7 +28,7 @@ MAX_ATTEMPTS_A_CYCLE = 1_000
 _ATTEMPT_COLUMNS = ", ".join(
     f"a.{name}"
     for name in Attempt.__dataclass_fields__
-    if name not in {"disposition", "uncovered", "tries", "not_placed"}
+    if name not in {"disposition", "uncovered", "tries", "not_placed", "over"}
 )
 # An account that holds for the attempt was closed, or its window has ended.
 _UNCOVERED = (
@@ -122,23 +123,25 @@ class Ledger:
         `seen`: the end status for which the lines were made. Where the final word has come meanwhile, nothing is
         posted: the answer is "ended", and the attempt is still to be settled.
         """
-        epoch = self._epoch  # read once: this one may come to lead again while the transaction waits
         parameters = {
-            "epoch": epoch,
+            "epoch": self._epoch,  # read once: this one may come to lead again while the transaction waits
             "attempt": attempt_id,
             "lines": json.dumps([asdict(line) for line in lines], default=str),
         }
         try:
-            async with self._engine.begin() as connection:
-                if seen is not None:
-                    # Locks are taken in the protocol's order: first the epoch, then the attempt.
-                    await assert_epoch(connection, epoch)
-                    row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
-                    if row is not None and row.end_status not in {None, seen}:
-                        return str(row.state)
-                return str((await connection.execute(text(_SETTLE), parameters)).scalar_one())
+            return await until_done(lambda: self._settle(parameters, seen))
         except DBAPIError as error:
             raise named(error) from None
+
+    async def _settle(self, parameters: dict[str, Any], seen: str | None) -> str:
+        async with self._engine.begin() as connection:
+            if seen is not None:
+                # Locks are taken in the protocol's order: first the epoch, then the attempt.
+                await assert_epoch(connection, parameters["epoch"])
+                row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
+                if row is not None and row.end_status not in {None, seen}:
+                    return str(row.state)
+            return str((await connection.execute(text(_SETTLE), parameters)).scalar_one())
 
     async def balances(self) -> list[Balance]:
         """Every account."""
@@ -182,25 +185,20 @@ class Ledger:
 
     async def request_cancel(self, attempt_id: UUID) -> None:
         """Mirrors a cancellation, before anything acts on it."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE dial_attempts SET cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp())"
-                    " WHERE id = :attempt"
-                ),
-                {"attempt": attempt_id},
-            )
+        await self._execute(
+            "UPDATE dial_attempts SET cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp())"
+            " WHERE id = :attempt",
+            attempt=attempt_id,
+        )
 
     async def note_lookup(self, attempt_id: UUID, *, empty: bool) -> None:
         """Remembers that the carrier's list was searched for an attempt's call."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE dial_attempts SET last_lookup_at = clock_timestamp(),"
-                    " lookups_empty = lookups_empty + :empty WHERE id = :attempt"
-                ),
-                {"attempt": attempt_id, "empty": int(empty)},
-            )
+        await self._execute(
+            "UPDATE dial_attempts SET last_lookup_at = clock_timestamp(),"
+            " lookups_empty = lookups_empty + :empty WHERE id = :attempt",
+            attempt=attempt_id,
+            empty=int(empty),
+        )
 
     async def overspent_accounts(self) -> list[str]:
         """Keys of accounts in which a hold was ever made above the limit then in force, replayed from the entries.
@@ -213,7 +211,7 @@ class Ledger:
 
     async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
         query = (
-            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered,"  # noqa: S608  # names of our own
+            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
             f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
@@ -223,11 +221,21 @@ class Ledger:
             return [Attempt(**row) for row in rows.mappings()]
 
     async def _write(self, call: str, **parameters: Any) -> Any:
-        try:
+        async def write() -> Any:
             async with self._engine.begin() as connection:
                 return (await connection.execute(text(f"SELECT {call}"), parameters)).scalar_one()
+
+        try:
+            return await until_done(write)
         except DBAPIError as error:
             raise named(error) from None
+
+    async def _execute(self, statement: str, **parameters: Any) -> None:
+        async def execute() -> None:
+            async with self._engine.begin() as connection:
+                await connection.execute(text(statement), parameters)
+
+        await until_done(execute)
 
 
 _LOCKED_END: Final = "SELECT state, end_status FROM dial_attempts WHERE id = :attempt FOR UPDATE"

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason
+from callfleet_core.db.outages import is_the_servers
 from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult
 from callfleet_core.money import format_micros
@@ -98,7 +99,8 @@ async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldA
     try:
         return await context.ledger.hold(requests)
     except DBAPIError as error:
-        if error.connection_invalidated or len(requests) == 1:
+        # What the server lacks, it lacks for each: five hundred would wait for one lock, one after the other.
+        if is_the_servers(error) or len(requests) == 1:
             raise
     answers: list[HoldAnswer] = []
     for request in requests:
@@ -106,8 +108,15 @@ async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldA
             answers += await context.ledger.hold([request])
         except DBAPIError as error:
             _log.error("a hold was refused", session=request.session_name, error=type(error.orig).__name__)
-            answers.append(HoldAnswer(request.attempt_id, HoldResult.WINDOW_CLOSED))
-    return answers
+            answers.append(_asked_later(request))
+            if is_the_servers(error):
+                break
+    return answers + [_asked_later(request) for request in requests[len(answers) :]]
+
+
+def _asked_later(request: HoldRequest) -> HoldAnswer:
+    """An answer upon which the next cycle asks again."""
+    return HoldAnswer(request.attempt_id, HoldResult.WINDOW_CLOSED)
 
 
 async def _end_closed(context: Context, session: Session) -> None:

@@ -63,13 +63,13 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     )
     callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
     callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
+    callfleet_identity: str = Field(
+        default="", description="Who stands for the lead: the pod's UID, so that its restarts lead on at once."
+    )
     callfleet_recovery_pass_s: float = Field(
         default=60.0,
         ge=1,
         description="Between two readings of the carrier's lists after a restore, seconds: entries may appear late.",
-    )
-    callfleet_identity: str = Field(
-        default="", description="Who stands for the lead: the pod's UID, so that its restarts lead on at once."
     )
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(

@@ -19,6 +19,7 @@ from tests.integration.restored import GROUP, HOLD_MICROS, MERGE, World, open_wo
 from callfleet_core.contacts import ConsentIn, ContactIn
 from callfleet_core.db.migrate import migrate, revisions
 from callfleet_core.ledger import HoldResult, account_key
+from callfleet_core.recovery import RecoveryDesk
 from callfleet_core.runs import Run
 from callfleet_simulator.calls import CallStatus
 from callfleet_simulator.faults import Fault, Kind
@@ -227,6 +228,19 @@ async def test_an_auditor_sees_how_far_it_is_and_may_open_by_hand(world: World, 
         told = "SELECT actor || ' ' || action || ' ' || reason FROM audit_log ORDER BY id DESC LIMIT 1"
         assert await back.books.sql(told) == "Ada recovery.open compared by hand"
         assert (await back.holds())[0] is HoldResult.CLOSED
+
+
+async def test_where_a_person_is_to_open_it_stays_closed_when_all_is_booked(world: World) -> None:
+    world.listed(0)
+    async with world.doubted() as back:
+        back.operator.context.settings.callfleet_recovery_by_hand = True
+        for later in (0, 61, 122):
+            said = await back.read_lists(later)
+        assert str(said).endswith("; all is booked, and `callfleet ledger recovery open` opens it")
+        assert (await back.holds())[1] is HoldResult.STOPPED
+        assert await RecoveryDesk(back.books.engine).open("Ada", "opt-outs imported again")
+        assert await back.read_lists(183) is None
+        assert (await back.holds())[1] is HoldResult.HELD
 
 
 async def callfleet(*arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -67,6 +67,22 @@ async def test_a_carrier_that_is_away_keeps_it_closed_and_nothing_is_booked_twic
         assert await back.books.unbalanced() == 0
 
 
+async def test_what_was_spent_above_the_limit_is_no_overspending_but_leaves_nothing(world: World) -> None:
+    world.raise_limit("0.05")
+    await world.put_in_force()
+    for index in range(3):
+        world.listed(index)
+    async with world.doubted() as back:
+        await opened(back)
+        assert await back.books.budget() == (3 * HOLD_MICROS, 0)
+        assert (await back.holds())[5] is HoldResult.BUDGET_HELD
+        await back.settle()
+        assert await back.books.budget() == (0, 3 * HOLD_MICROS)
+        assert (await back.holds())[5] is HoldResult.BUDGET_EXHAUSTED
+        assert await back.books.ledger.overspent_accounts() == []
+        assert await back.books.unbalanced() == 0
+
+
 async def test_a_call_belongs_to_the_days_in_which_it_was_made(world: World) -> None:
     path = f"{GROUP}/{NAMESPACE}/budgets/{BUDGET}"
     world.server.request("PATCH", path, {"spec": {"limits": {"daily": "0.5"}}}, MERGE)

@@ -71,6 +71,10 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
         ge=1,
         description="Between two readings of the carrier's lists after a restore, seconds: entries may appear late.",
     )
+    callfleet_recovery_by_hand: bool = Field(
+        default=False,
+        description="After a restore somebody opens admission, when opt-outs that were lost are back, too.",
+    )
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."

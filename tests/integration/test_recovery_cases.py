@@ -19,6 +19,7 @@ from tests.integration.restored import GROUP, HOLD_MICROS, MERGE, World, open_wo
 from callfleet_core.contacts import ConsentIn, ContactIn
 from callfleet_core.db.migrate import migrate, revisions
 from callfleet_core.ledger import HoldResult, account_key
+from callfleet_core.recovery import RecoveryDesk
 from callfleet_core.runs import Run
 from callfleet_simulator.calls import CallStatus
 from callfleet_simulator.faults import Fault, Kind
@@ -63,6 +64,22 @@ async def test_a_carrier_that_is_away_keeps_it_closed_and_nothing_is_booked_twic
         assert len(await back.lost()) == 3
         await back.settle()
         assert await back.books.budget() == (0, 3 * HOLD_MICROS)
+        assert await back.books.unbalanced() == 0
+
+
+async def test_what_was_spent_above_the_limit_is_no_overspending_but_leaves_nothing(world: World) -> None:
+    world.raise_limit("0.05")
+    await world.put_in_force()
+    for index in range(3):
+        world.listed(index)
+    async with world.doubted() as back:
+        await opened(back)
+        assert await back.books.budget() == (3 * HOLD_MICROS, 0)
+        assert (await back.holds())[5] is HoldResult.BUDGET_HELD
+        await back.settle()
+        assert await back.books.budget() == (0, 3 * HOLD_MICROS)
+        assert (await back.holds())[5] is HoldResult.BUDGET_EXHAUSTED
+        assert await back.books.ledger.overspent_accounts() == []
         assert await back.books.unbalanced() == 0
 
 
@@ -227,6 +244,19 @@ async def test_an_auditor_sees_how_far_it_is_and_may_open_by_hand(world: World, 
         told = "SELECT actor || ' ' || action || ' ' || reason FROM audit_log ORDER BY id DESC LIMIT 1"
         assert await back.books.sql(told) == "Ada recovery.open compared by hand"
         assert (await back.holds())[0] is HoldResult.CLOSED
+
+
+async def test_where_a_person_is_to_open_it_stays_closed_when_all_is_booked(world: World) -> None:
+    world.listed(0)
+    async with world.doubted() as back:
+        back.operator.context.settings.callfleet_recovery_by_hand = True
+        for later in (0, 61, 122):
+            said = await back.read_lists(later)
+        assert str(said).endswith("; all is booked, and `callfleet ledger recovery open` opens it")
+        assert (await back.holds())[1] is HoldResult.STOPPED
+        assert await RecoveryDesk(back.books.engine).open("Ada", "opt-outs imported again")
+        assert await back.read_lists(183) is None
+        assert (await back.holds())[1] is HoldResult.HELD
 
 
 async def callfleet(*arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -19,6 +19,8 @@ from callfleet_operator.plan.session import DISPOSITIONS
 _LOST_CALLS = UUID("5d0d7b8e-1c53-5d7c-9d0b-6a3c3b4f9a52")
 # Where no campaign says when a call ends: the carrier's own limit.
 LONGEST_CALL_S = 14_400
+# Complete readings of the carrier's lists, the last without anything new: SQL's recovery_open.
+ENOUGH_PASSES = 2
 _PARTS = ("it is on another server", "its server was restored or promoted (another timeline)", "it was made anew")
 
 
@@ -60,6 +62,8 @@ def told(state: DatabaseState) -> str | None:
     if state.recovering_since is None:
         return None
     problem = f"; {state.recovery_problem}" if state.recovery_problem else ""
+    if state.recovery_passes >= ENOUGH_PASSES:
+        problem = "; all is booked, and `callfleet ledger recovery open` opens it"
     return (
         "Stopped: the database was restored or replaced, and the ledger is being rebuilt from the carrier's calls since"
         f" {state.recovering_from:%Y-%m-%d %H:%M:%S} UTC{problem}"

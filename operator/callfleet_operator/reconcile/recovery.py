@@ -79,7 +79,7 @@ async def reconcile(context: Context) -> None:
         problem = str(error) if isinstance(error, CallFleetError) else f"{type(error).__name__}: trying again"
     passes = await context.recovery.passed(found, problem)
     _log.warning("lists read after a restore", booked=found, complete_passes=passes, problem=problem)
-    if await context.recovery.open():
+    if not context.settings.callfleet_recovery_by_hand and await context.recovery.open():
         _log.warning("admission opened", booked_calls_since=since.isoformat())
     await witness.compare(context)
 

@@ -16,6 +16,7 @@ import structlog
 
 from callfleet_core.recovery import DatabaseReplacedError, DatabaseState
 from callfleet_operator.context import Context
+from callfleet_operator.kube import ConflictError
 from callfleet_operator.metrics import RECOVERING
 from callfleet_operator.objects import Key
 from callfleet_operator.plan.recovery import Witness, doubt, told
@@ -29,18 +30,28 @@ _log = structlog.get_logger(__name__)
 
 
 async def begin(context: Context) -> None:
-    """The first look of a new leader: one that is not sure of its database closes admission, under a newer epoch."""
+    """The first look of a new leader: one that is not sure of its database closes admission, under a newer epoch.
+
+    The leader before may be in the middle of its last write, which cannot come twice.
+    """
     async with context.trust.lock:
-        kept = await _read(context)
+        try:
+            await _begin(context)
+        except ConflictError:
+            await _begin(context)
+
+
+async def _begin(context: Context) -> None:
+    kept = await _read(context)
+    state = await context.recovery.state()
+    why = doubt(state, kept.witness)
+    if why is not None:
+        since, outside = (kept.witness.since, kept.witness.epoch) if kept.witness else (None, 0)
+        from_ = await context.recovery.close(why, since=since, epoch_outside=outside)
+        _log.error("admission closed", why=why, booking_calls_since=from_.isoformat())
+        await context.ledger.take_epoch()
         state = await context.recovery.state()
-        why = doubt(state, kept.witness)
-        if why is not None:
-            since, outside = (kept.witness.since, kept.witness.epoch) if kept.witness else (None, 0)
-            from_ = await context.recovery.close(why, since=since, epoch_outside=outside)
-            _log.error("admission closed", why=why, booking_calls_since=from_.isoformat())
-            await context.ledger.take_epoch()
-            state = await context.recovery.state()
-        await _keep(context, state, kept)
+    await _keep(context, state, kept)
 
 
 async def compare(context: Context) -> DatabaseState:

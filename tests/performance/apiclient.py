@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +13,8 @@ import aiohttp
 from tests.integration.apiserver import ApiServer
 
 MERGE = "application/merge-patch+json"
-CONNECTIONS = 32
+CONNECTIONS = 128
+POLL_S = 0.2
 
 
 class ApiClient:
@@ -47,6 +49,13 @@ class ApiClient:
                 yield json.loads(line)
 
 
+async def until(look: Callable[[], Awaitable[bool]], within_s: float) -> None:
+    """Waits for what the world has no event for. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not await look():  # noqa: ASYNC110  # see above
+            await asyncio.sleep(POLL_S)
+
+
 @asynccontextmanager
 async def api_client(server: ApiServer) -> AsyncIterator[ApiClient]:
     """A client with an administrator's token."""
@@ -54,7 +63,7 @@ async def api_client(server: ApiServer) -> AsyncIterator[ApiClient]:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate is a minute old
     async with aiohttp.ClientSession(
         server.url,
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS * 4, ssl=context),
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=context),
         headers={"Authorization": f"Bearer {server.token}", "Accept": "application/json"},
     ) as session:
         yield ApiClient(session)

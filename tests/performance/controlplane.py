@@ -30,6 +30,8 @@ def control_plane(home: Path, part: str) -> Iterator[ApiServer]:
             [
                 program(part, "kube-controller-manager"), kubeconfig, *_CLIENT, *_JOBS,
                 f"--service-account-private-key-file={home / 'sa.key'}",
+                # Nodes that only pretend to be there never fail, however late their heartbeats are.
+                "--node-monitor-grace-period=24h",
             ],
             [program(part, "kube-scheduler"), kubeconfig, *_CLIENT],
             [program("kwok"), kubeconfig, "--manage-all-nodes=true", f"--server-address=127.0.0.1:{free_port()}"],

@@ -167,13 +167,16 @@ class Ledger:
         )
 
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
-        """The newest attempt that was not revoked, by session name."""
+        """The newest attempt that was not revoked, by session name, however many are asked for."""
         rows = await self._attempts(
-            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'",
+            "a.id IN (SELECT DISTINCT ON (n.session_name) n.id FROM dial_attempts n WHERE n.namespace = :namespace"
+            " AND n.session_name = ANY(:names) AND n.state <> 'revoked'"
+            " ORDER BY n.session_name, n.number DESC, n.granted_at DESC, n.id DESC)",
+            at_most=len(session_names),
             namespace=namespace,
             names=list(session_names),
         )
-        return {attempt.session_name: attempt for attempt in sorted(rows, key=lambda attempt: attempt.number)}
+        return {attempt.session_name: attempt for attempt in rows}
 
     async def known_sids(self, sids: Sequence[str]) -> set[str]:
         """Those of the carrier's calls that are some attempt's."""
@@ -209,12 +212,12 @@ class Ledger:
             rows = await connection.execute(text(_OVERSPENT))
             return [str(row.key) for row in rows]
 
-    async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
+    async def _attempts(self, where: str, at_most: int = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
         query = (
             f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
-            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
+            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {at_most}"
         )
         async with self._engine.connect() as connection:
             rows = await connection.execute(text(query), parameters)

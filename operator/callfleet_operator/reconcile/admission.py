@@ -31,6 +31,7 @@ from callfleet_operator.reconcile import budget, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
+from callfleet_operator.together import each
 
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
@@ -39,11 +40,11 @@ MAX_HOLDS_A_CYCLE = 500
 _log = structlog.get_logger(__name__)
 
 
-@CYCLE_SECONDS.time()
 async def reconcile(context: Context) -> None:
     """One cycle over everything that waits."""
-    async with context.placement:
-        await _cycle(context)
+    with CYCLE_SECONDS.time():  # not as a decorator, which would only time the coroutine's making
+        async with context.placement:
+            await _cycle(context)
 
 
 async def _cycle(context: Context) -> None:
@@ -56,8 +57,7 @@ async def _cycle(context: Context) -> None:
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
-    for wait in waits:
-        await _write_wait(context, sessions[wait.session.key], wait)
+    await each(waits, lambda wait: _write_wait(context, sessions[wait.session.key], wait))
     for pool in {item.session.pool for item in decisions}:
         context.queue.add(Key("Pool", *pool))
 
@@ -78,21 +78,29 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
-    answers = await hold(context.ledger, requests)
-    await pause_point(context.settings.callfleet_test_pause, "after-hold")
-    for admit, request, answer in zip(admits, requests, answers, strict=True):
-        ADMISSIONS.labels(result=answer.result.value).inc()
-        session = sessions[admit.session.key]
-        if answer.result is HoldResult.HELD:
-            await _bind_or_revoke(context, admit, request, session)
-        elif answer.result is HoldResult.WINDOW_CLOSED:
-            # The day ended between plan and hold: the next cycle takes the new window's account.
-            context.queue.add_after(Key("Admission"), 1.0)
-        elif answer.result is HoldResult.CLOSED:
-            await _end_closed(context, session)
-        else:
-            await _write_wait(context, session, _refused(admit, answer))
+    context.binding = {request.attempt_id for request in requests}
+    try:
+        answers = await hold(context.ledger, requests)
+        await pause_point(context.settings.callfleet_test_pause, "after-hold")
+        held = zip(admits, requests, answers, strict=True)
+        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key]))
+    finally:
+        context.binding = set()
     return any(answer.result is HoldResult.HELD for answer in answers)
+
+
+async def _follow(context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session) -> None:
+    """What the ledger's answer means for the session."""
+    ADMISSIONS.labels(result=answer.result.value).inc()
+    if answer.result is HoldResult.HELD:
+        await _bind_or_revoke(context, admit, request, session)
+    elif answer.result is HoldResult.WINDOW_CLOSED:
+        # The day ended between plan and hold: the next cycle takes the new window's account.
+        context.queue.add_after(Key("Admission"), 1.0)
+    elif answer.result is HoldResult.CLOSED:
+        await _end_closed(context, session)
+    else:
+        await _write_wait(context, session, _refused(admit, answer))
 
 
 async def hold(ledger: Ledger, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
@@ -245,7 +253,7 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
         context.stale[(session.meta.namespace, session.meta.name)] = session.meta.resource_version
         return  # it changed meanwhile; the watch brings the news and the next cycle looks again
     context.store.apply("CallSession", body)
-    context.queue.add(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
         await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
 

@@ -19,6 +19,7 @@ from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key
+from callfleet_operator.together import each
 
 EVERY_S = 1.0
 # A grant that no session names after this long was never bound.
@@ -40,17 +41,19 @@ async def reconcile(context: Context) -> None:
     """One walk; each attempt's trouble is its own."""
     attempts = await context.ledger.unsettled_attempts()
     ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
-    failed = 0
-    for attempt in attempts:
-        try:
-            await _tend(context, attempt)
-        except StaleEpochError:
-            raise
-        except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
-            failed += 1
-            _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
+    await each(attempts, lambda attempt: _tend_alone(context, attempt))
     if attempts:
-        _log.debug("attempts walked", open=len(attempts), failed=failed)
+        _log.debug("attempts walked", open=len(attempts))
+
+
+async def _tend_alone(context: Context, attempt: Attempt) -> None:
+    """One attempt's trouble is its own, but for a leader that leads no more."""
+    try:
+        await _tend(context, attempt)
+    except StaleEpochError:
+        raise
+    except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
+        _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
 
 
 async def _tend(context: Context, attempt: Attempt) -> None:
@@ -69,7 +72,7 @@ async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> No
     if reason is not None and await context.ledger.revoke(attempt.id, reason) == "revoked":
         _log.info("grant revoked", attempt=str(attempt.id), reason=reason)
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-        context.queue.add(Key("Admission"))
+        context.look_soon(Key("Admission"))
 
 
 def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None:
@@ -86,7 +89,7 @@ def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None
     if _is_pod_gone(context, attempt):
         return "PodLost"
     named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
-    if not named and now - attempt.granted_at > UNBOUND_AFTER:
+    if not named and attempt.id not in context.binding and now - attempt.granted_at > UNBOUND_AFTER:
         return "NotBound"
     return None
 
@@ -199,7 +202,7 @@ async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
 def show_money(context: Context, call: Attempt | BookedCall) -> None:
     """Has everything shown anew whose money has changed by a call."""
     context.queue.add(Key("CallSession", call.namespace, call.session_name))
-    context.queue.add(Key("Campaign", call.namespace, call.campaign))
+    context.look_soon(Key("Campaign", call.namespace, call.campaign))
     for budget in context.store.budgets():
         if budget.meta.namespace == call.namespace:
-            context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))
+            context.look_soon(Key("Budget", budget.meta.namespace, budget.meta.name))

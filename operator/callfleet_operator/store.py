@@ -20,7 +20,17 @@ class Store:
     """Objects by key. An older resourceVersion never replaces a newer one (they grow within one server)."""
 
     def __init__(self) -> None:
-        self._objects: dict[Key, Object] = {}
+        self._campaigns: dict[Key, Campaign] = {}
+        self._sessions: dict[Key, Session] = {}
+        self._budgets: dict[Key, Budget] = {}
+        self._pods: dict[Key, Pod] = {}
+        # By kind: whoever asks for the few pods or budgets must not walk over all sessions.
+        self._by_kind: Mapping[str, dict[Key, Any]] = {
+            "Campaign": self._campaigns,
+            "CallSession": self._sessions,
+            "Budget": self._budgets,
+            "Pod": self._pods,
+        }
         self._gone: dict[str, int] = {}
 
     def apply(self, kind: str, body: Mapping[str, Any], *, deleted: bool = False) -> Key | None:
@@ -31,13 +41,14 @@ class Store:
         if deleted:
             self._remove(key, meta["uid"], version)
             return key
-        known = self._objects.get(key)
+        objects = self._by_kind[kind]
+        known = objects.get(key)
         if version <= self._gone.get(meta["uid"], 0) or (
             known is not None and int(known.meta.resource_version) > version
         ):
             return None
         try:
-            self._objects[key] = KINDS[kind].of(dict(body))
+            objects[key] = KINDS[kind].of(dict(body))
         except ValidationError as error:
             # Only an object stored under an older schema gets here; the API server refuses it now.
             _log.error("object does not fit its schema", key=str(key), problems=error.error_count())
@@ -47,41 +58,41 @@ class Store:
     def replace(self, kind: str, bodies: Iterable[Mapping[str, Any]], listed_version: int) -> set[Key]:
         """Takes a whole list in, as of `listed_version`; answers the keys that changed, vanished ones included."""
         changed, seen = set(), set()
+        objects = self._by_kind[kind]
         for body in bodies:
             meta = body["metadata"]
             key = Key(kind, meta.get("namespace", ""), meta["name"])
             seen.add(key)
-            known = self._objects.get(key)
+            known = objects.get(key)
             if known is None or known.meta.resource_version != meta["resourceVersion"]:
                 self.apply(kind, body)
                 changed.add(key)
-        for key, known in list(self._objects.items()):
-            if key.kind == kind and key not in seen and int(known.meta.resource_version) <= listed_version:
+        for key, known in list(objects.items()):
+            if key not in seen and int(known.meta.resource_version) <= listed_version:
                 self._remove(key, known.meta.uid, listed_version)
                 changed.add(key)
         return changed
 
     def _remove(self, key: Key, uid: str, version: int) -> None:
-        known = self._objects.get(key)
+        objects = self._by_kind[key.kind]
+        known = objects.get(key)
         if known is not None and known.meta.uid == uid:
-            del self._objects[key]
+            del objects[key]
         self._gone[uid] = version
         if len(self._gone) > 10_000:  # remembered only against late events of the last objects to go
             self._gone.pop(next(iter(self._gone)))
 
     def all_keys(self) -> list[Key]:
         """Of everything that there is."""
-        return list(self._objects)
+        return [key for objects in self._by_kind.values() for key in objects]
 
     def campaign(self, namespace: str, name: str) -> Campaign | None:
         """A Campaign, if seen."""
-        found = self._objects.get(Key("Campaign", namespace, name))
-        return found if isinstance(found, Campaign) else None
+        return self._campaigns.get(Key("Campaign", namespace, name))
 
     def session(self, namespace: str, name: str) -> Session | None:
         """A CallSession, if seen."""
-        found = self._objects.get(Key("CallSession", namespace, name))
-        return found if isinstance(found, Session) else None
+        return self._sessions.get(Key("CallSession", namespace, name))
 
     def names_attempt(self, namespace: str, session_name: str, attempt_id: str) -> bool:
         """True when the session is bound by this attempt, as far as seen."""
@@ -90,24 +101,22 @@ class Store:
 
     def budget(self, namespace: str, name: str) -> Budget | None:
         """A Budget, if seen."""
-        found = self._objects.get(Key("Budget", namespace, name))
-        return found if isinstance(found, Budget) else None
+        return self._budgets.get(Key("Budget", namespace, name))
 
     def campaigns(self) -> list[Campaign]:
         """All Campaigns."""
-        return [item for item in self._objects.values() if isinstance(item, Campaign)]
+        return list(self._campaigns.values())
 
     def budgets(self) -> list[Budget]:
         """All Budgets."""
-        return [item for item in self._objects.values() if isinstance(item, Budget)]
+        return list(self._budgets.values())
 
     def sessions(self, namespace: str | None = None, campaign: str | None = None) -> list[Session]:
         """All CallSessions, or those of a campaign."""
         return [
             item
-            for item in self._objects.values()
-            if isinstance(item, Session)
-            and (namespace is None or item.meta.namespace == namespace)
+            for item in self._sessions.values()
+            if (namespace is None or item.meta.namespace == namespace)
             and (campaign is None or item.spec.campaign == campaign)
         ]
 
@@ -115,8 +124,6 @@ class Store:
         """All worker pods, or those of a pool."""
         return [
             item
-            for item in self._objects.values()
-            if isinstance(item, Pod)
-            and (namespace is None or item.meta.namespace == namespace)
-            and (pool is None or item.pool == pool)
+            for item in self._pods.values()
+            if (namespace is None or item.meta.namespace == namespace) and (pool is None or item.pool == pool)
         ]

@@ -45,7 +45,6 @@ from callfleet_simulator.faults import Fault, Kind
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        server.request("POST", "/api/v1/namespaces", {"metadata": {"name": "callfleet"}})  # for the Lease
         yield server
 
 

@@ -20,8 +20,9 @@ from tests.integration.apiserver import ApiServer, api_server, free_port
 from tests.integration.books import Books, open_books
 from tests.integration.operator_parts import GROUP, operator_environment
 
-NAMESPACE = "callfleet"
+NAMESPACE = "default"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/callfleet-operator"
+WITNESS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/callfleet-ledger-witness"
 START_TIMEOUT_S = 40.0
 
 
@@ -109,14 +110,14 @@ async def operators(server: ApiServer, books: Books, folder: Path) -> AsyncItera
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        server.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         yield server
 
 
 @pytest.fixture
 async def pair(server: ApiServer, engine: AsyncEngine, tmp_path: Path) -> AsyncIterator[Operators]:
-    with suppress(HTTPError):  # there is none before the first test
-        server.request("DELETE", LEASES)
+    for left in (LEASES, WITNESS):  # by the test before, whose database was another
+        with suppress(HTTPError):
+            server.request("DELETE", left)
     async with operators(server, await open_books(engine, people=1), tmp_path) as found:
         await found.start("first")
         assert (await found.leader())[0] == "first"

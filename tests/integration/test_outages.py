@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,9 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import ACCOUNT_SID, HOLD_MICROS, POD, Books, login_url, open_books
 
 from callfleet_core.db import connection as connections
+from callfleet_core.db import engine as engines
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.outages import TRIES, is_the_servers, sqlstate, until_done
 from callfleet_core.dialing import Verdict
+from callfleet_core.ledger import HoldResult, Ledger
+from callfleet_operator.reconcile import admission
 
 _FAIL = "DO $$ BEGIN RAISE EXCEPTION 'as it happens' USING ERRCODE = '{}'; END $$"
 
@@ -90,6 +95,37 @@ async def test_only_a_replica_may_take_no_writes(books: Books, database_url: str
         assert (await connection.execute(text("SHOW transaction_read_only"))).scalar_one() == "on"
     for engine in (primary, replica):
         await engine.dispose()
+
+
+@pytest.fixture
+async def impatient(books: Books, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ledger]:
+    """The leader's ledger, for whom half a second is a long time to wait for a lock."""
+    monkeypatch.setattr(engines, "_OPTIONS", engines._OPTIONS.replace("lock_timeout=10000", "lock_timeout=500"))
+    engine = create_engine(database_url)
+    ledger = Ledger(engine)
+    await ledger.take_epoch()
+    yield ledger
+    await engine.dispose()
+
+
+async def test_a_long_lock_is_waited_for_once_by_all_who_ask_together(books: Books, impatient: Ledger) -> None:
+    async with books.engine.begin() as somebody:
+        await somebody.execute(text("SELECT FROM accounts FOR UPDATE"))
+        began = time.monotonic()
+        asked = (impatient.hold([books.request(person)]) for person in range(8))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        with pytest.raises(DBAPIError):
+            await admission.hold(impatient, [books.request(person) for person in range(8)])
+        assert time.monotonic() - began < 3  # one, the seven that came meanwhile, and the operator's batch: not 17
+    assert [sqlstate(answer) for answer in answers if isinstance(answer, DBAPIError)] == ["55P03"] * 8
+    assert [answer.result for answer in await admission.hold(impatient, [books.request()])] == [HoldResult.HELD]
+
+
+async def test_an_operators_bad_item_stops_no_other(books: Books) -> None:
+    requests = [books.request(0), books.request(1, amount_micros=-1), books.request(2)]
+    answers = await admission.hold(books.ledger, requests)
+    assert [answer.result for answer in answers] == [HoldResult.HELD, HoldResult.WINDOW_CLOSED, HoldResult.HELD]
+    assert await books.budget() == (2 * HOLD_MICROS, 0)
 
 
 async def test_a_grant_of_a_clock_that_has_gone_back_is_over(books: Books) -> None:

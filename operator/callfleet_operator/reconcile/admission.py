@@ -13,7 +13,7 @@ from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.db.outages import is_the_servers
 from callfleet_core.ids import time_ordered_id
-from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult
+from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger
 from callfleet_core.money import format_micros
 from callfleet_core.runs import Run
 from callfleet_operator.context import Context
@@ -78,7 +78,7 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
-    answers = await _hold(context, requests)
+    answers = await hold(context.ledger, requests)
     await pause_point(context.settings.callfleet_test_pause, "after-hold")
     for admit, request, answer in zip(admits, requests, answers, strict=True):
         ADMISSIONS.labels(result=answer.result.value).inc()
@@ -95,10 +95,10 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     return any(answer.result is HoldResult.HELD for answer in answers)
 
 
-async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
+async def hold(ledger: Ledger, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
     """One transaction for the batch; when PostgreSQL refuses it, one for each, so that one bad item stops no other."""
     try:
-        return await context.ledger.hold(requests)
+        return await ledger.hold(requests)
     except DBAPIError as error:
         # What the server lacks, it lacks for each: five hundred would wait for one lock, one after the other.
         if is_the_servers(error) or len(requests) == 1:
@@ -106,7 +106,7 @@ async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldA
     answers: list[HoldAnswer] = []
     for request in requests:
         try:
-            answers += await context.ledger.hold([request])
+            answers += await ledger.hold([request])
         except DBAPIError as error:
             _log.error("a hold was refused", session=request.session_name, error=type(error.orig).__name__)
             answers.append(_asked_later(request))

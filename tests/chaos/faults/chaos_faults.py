@@ -48,7 +48,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "clock-skew": machine_faults.clock_skew,
 }
 RECOVERED_WITHIN_S: Final = 60.0
-_BEFORE_S: Final = 2.0
+_BEFORE_S: Final = 1.5
 _DISK_MIB: Final = 320
 _SHOWN: Final = 12
 

@@ -1,4 +1,7 @@
-"""A slice of `make chaos-faults`: the faults that take seconds. The others wait for timeouts, or need root."""
+"""A slice of `make chaos-faults`: the faults that take seconds.
+
+The others wait for timeouts, or need root; backends are killed in `test_chaos_ledger.py`, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.chaos.faults.chaos_faults import FAULTS, RECOVERED_WITHIN_S, Grounds, grounds, suffer
 
-FAST = ("restart", "serialization", "deadlock", "killed-backend", "promoted-standby", "read-only", "clock-skew")
+FAST = ("restart", "serialization", "deadlock", "promoted-standby", "read-only", "clock-skew")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test bench-ledger bench-queries chaos-ledger chaos-ledger-defects check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -41,6 +41,9 @@ chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIO
 
 chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)
 	@$(CHAOS) --defects
+
+chaos-faults: .venv/synced ## Twelve faults of PostgreSQL, and how the ledger comes out of them (ARGS="restart long-lock")
+	@$(RUN) -m tests.chaos.faults.chaos_faults --seed $(SEED) $(ARGS)
 
 check: .venv/synced ## Lint, types, import contracts, generated files
 	$(RUN) -m ruff format --check $(SOURCES)

@@ -110,7 +110,7 @@ def _utc(given: datetime | None, default: datetime) -> datetime:
 
 def _read(database_url: str, read_url: str, work: Callable[[CallHistory], Awaitable[Answer]]) -> Answer:
     async def run(primary: AsyncEngine) -> Answer:
-        replica = create_engine(read_url, pool_size=1, application="callfleet-cli") if read_url else None
+        replica = create_engine(read_url, pool_size=1, application="callfleet-cli", replica=True) if read_url else None
         try:
             return await work(CallHistory(Reader(primary, replica)))
         finally:

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.crypto import DataKey, Keyring, KeyringError, WrappedKey
+from callfleet_core.db.outages import until_done
 from callfleet_core.script import CallScript
 from callfleet_core.subjects import NAME, PHONE
 
@@ -114,9 +115,13 @@ class DialStore:
 
     async def _call(self, sql: str, read: Callable[[Any], Any] | None = None, **parameters: Any) -> Any:
         """A statement's answer, as `read` reads it: inside the transaction, which an answer that is no use undoes."""
-        async with self._engine.begin() as connection:
-            answer = (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
-            return answer if read is None else read(answer)
+
+        async def call() -> Any:
+            async with self._engine.begin() as connection:
+                answer = (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
+                return answer if read is None else read(answer)
+
+        return await until_done(call)
 
     async def begin_dial(self, attempt_id: UUID, pod_uid: str, nonce: UUID) -> DialDecision:
         """Asks for the right to dial now; the same nonce gets the same answer, so a lost reply is harmless.

@@ -43,7 +43,7 @@ def _accounts(evidence: Evidence) -> Iterator[str]:
                 yield f"{name}: entry {entry['id']} holds above the limit then in force"
             if limit is not None and overrun.get(account) == limit:
                 yield f"{name}: entry {entry['id']} holds after an overrun that nobody has looked at"
-        elif entry["spent_micros"] > holds.get((entry["attempt_id"], account), 0):
+        elif limit is not None and entry["spent_micros"] > holds.get((entry["attempt_id"], account), 0):
             overrun[account] = limit
     for account, name in evidence.names.items():
         row = evidence.accounts[name]

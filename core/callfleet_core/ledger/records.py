@@ -155,6 +155,8 @@ class Attempt:
     # Attempts of the session so far that count, and those that never reached the carrier and do not.
     tries: int
     not_placed: int
+    # A grant that has expired by PostgreSQL's clock, or was made by one that has gone back since.
+    over: bool = False
 
 
 @dataclass(frozen=True)

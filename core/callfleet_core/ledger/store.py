@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.db.outages import until_done
 from callfleet_core.ledger.batch import settlement_document
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.holding import HoldDesk
@@ -28,7 +29,7 @@ MOST_SETTLEMENTS: Final = 200
 _ATTEMPT_COLUMNS = ", ".join(
     f"a.{name}"
     for name in Attempt.__dataclass_fields__
-    if name not in {"disposition", "uncovered", "tries", "not_placed"}
+    if name not in {"disposition", "uncovered", "tries", "not_placed", "over"}
 )
 # An account that holds for the attempt was closed, or its window has ended.
 _UNCOVERED = (
@@ -179,25 +180,20 @@ class Ledger:
 
     async def request_cancel(self, attempt_id: UUID) -> None:
         """Mirrors a cancellation, before anything acts on it."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE dial_attempts SET cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp())"
-                    " WHERE id = :attempt"
-                ),
-                {"attempt": attempt_id},
-            )
+        await self._execute(
+            "UPDATE dial_attempts SET cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp())"
+            " WHERE id = :attempt",
+            attempt=attempt_id,
+        )
 
     async def note_lookup(self, attempt_id: UUID, *, empty: bool) -> None:
         """Remembers that the carrier's list was searched for an attempt's call."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE dial_attempts SET last_lookup_at = clock_timestamp(),"
-                    " lookups_empty = lookups_empty + :empty WHERE id = :attempt"
-                ),
-                {"attempt": attempt_id, "empty": int(empty)},
-            )
+        await self._execute(
+            "UPDATE dial_attempts SET last_lookup_at = clock_timestamp(),"
+            " lookups_empty = lookups_empty + :empty WHERE id = :attempt",
+            attempt=attempt_id,
+            empty=int(empty),
+        )
 
     async def overspent_accounts(self) -> list[str]:
         """Keys of accounts in which a hold was ever made above the limit then in force, replayed from the entries.
@@ -210,7 +206,7 @@ class Ledger:
 
     async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
         query = (
-            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered,"  # noqa: S608  # names of our own
+            f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
             f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
@@ -220,11 +216,21 @@ class Ledger:
             return [Attempt(**row) for row in rows.mappings()]
 
     async def _write(self, call: str, **parameters: Any) -> Any:
-        try:
+        async def write() -> Any:
             async with self._engine.begin() as connection:
                 return (await connection.execute(text(f"SELECT {call}"), parameters)).scalar_one()
+
+        try:
+            return await until_done(write)
         except DBAPIError as error:
             raise named(error) from None
+
+    async def _execute(self, statement: str, **parameters: Any) -> None:
+        async def execute() -> None:
+            async with self._engine.begin() as connection:
+                await connection.execute(text(statement), parameters)
+
+        await until_done(execute)
 
 
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.

@@ -13,7 +13,7 @@ from callfleet_core.runs import RunContact
 from callfleet_operator.objects import format_time
 
 # How a carrier's final word reads as a disposition.
-_DISPOSITIONS = {
+DISPOSITIONS = {
     "completed": "answered",
     "busy": "busy",
     "no-answer": "noAnswer",
@@ -145,7 +145,7 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
         return status  # the operator settles it first
     final, reason = _final_state(attempt)
     existing = status.get("conditions") or []
-    disposition = attempt.disposition or _DISPOSITIONS.get(attempt.end_status or "", "unknown")
+    disposition = attempt.disposition or DISPOSITIONS.get(attempt.end_status or "", "unknown")
     message = f"the call ended: {disposition}"
     return {
         **status,

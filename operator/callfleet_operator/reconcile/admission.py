@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
+from callfleet_core.db.outages import is_the_servers
 from callfleet_core.ids import time_ordered_id
-from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult
+from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger
 from callfleet_core.money import format_micros
 from callfleet_core.runs import Run
 from callfleet_operator.context import Context
@@ -26,7 +27,7 @@ from callfleet_operator.plan.admission import (
     plan_admissions,
 )
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
-from callfleet_operator.reconcile import budget
+from callfleet_operator.reconcile import budget, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -46,7 +47,8 @@ async def reconcile(context: Context) -> None:
 
 
 async def _cycle(context: Context) -> None:
-    await _put_limits_in_force(context)
+    await witness.assert_trusted(context)
+    await put_limits_in_force(context)
     attempts = await context.ledger.unsettled_attempts()
     snapshot, sessions = await take_snapshot(context, attempts)
     decisions = plan_admissions(snapshot, context.now())
@@ -60,7 +62,7 @@ async def _cycle(context: Context) -> None:
         context.queue.add(Key("Pool", *pool))
 
 
-async def _put_limits_in_force(context: Context) -> None:
+async def put_limits_in_force(context: Context) -> None:
     """No hold under a limit, or for a campaign, older than the object in the store: after a start, above all."""
     for item in context.store.budgets():
         if context.in_force.get(Key("Budget", item.meta.namespace, item.meta.name)) != item.meta.version:
@@ -76,7 +78,7 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
-    answers = await _hold(context, requests)
+    answers = await hold(context.ledger, requests)
     await pause_point(context.settings.callfleet_test_pause, "after-hold")
     for admit, request, answer in zip(admits, requests, answers, strict=True):
         ADMISSIONS.labels(result=answer.result.value).inc()
@@ -93,21 +95,29 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     return any(answer.result is HoldResult.HELD for answer in answers)
 
 
-async def _hold(context: Context, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
+async def hold(ledger: Ledger, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
     """One transaction for the batch; when PostgreSQL refuses it, one for each, so that one bad item stops no other."""
     try:
-        return await context.ledger.hold(requests)
+        return await ledger.hold(requests)
     except DBAPIError as error:
-        if error.connection_invalidated or len(requests) == 1:
+        # What the server lacks, it lacks for each: five hundred would wait for one lock, one after the other.
+        if is_the_servers(error) or len(requests) == 1:
             raise
     answers: list[HoldAnswer] = []
     for request in requests:
         try:
-            answers += await context.ledger.hold([request])
+            answers += await ledger.hold([request])
         except DBAPIError as error:
             _log.error("a hold was refused", session=request.session_name, error=type(error.orig).__name__)
-            answers.append(HoldAnswer(request.attempt_id, HoldResult.WINDOW_CLOSED))
-    return answers
+            answers.append(_asked_later(request))
+            if is_the_servers(error):
+                break
+    return answers + [_asked_later(request) for request in requests[len(answers) :]]
+
+
+def _asked_later(request: HoldRequest) -> HoldAnswer:
+    """An answer upon which the next cycle asks again."""
+    return HoldAnswer(request.attempt_id, HoldResult.WINDOW_CLOSED)
 
 
 async def _end_closed(context: Context, session: Session) -> None:

@@ -71,7 +71,7 @@ async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> No
 
 def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None:
     """Why a grant must be taken back, or None."""
-    if now >= attempt.expires_at:
+    if attempt.over or now >= attempt.expires_at:
         return "Expired"
     if attempt.uncovered:
         return "BudgetGone"

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from callfleet_core.db.outages import is_the_servers
 from callfleet_core.errors import CarrierError, StaleEpochError
 from callfleet_core.ledger import Attempt, Settlement
 from callfleet_core.pricing import CallUsage, CostLine
@@ -66,7 +67,7 @@ async def _post(context: Context, priced: Sequence[Settlement], known: Mapping[U
     try:
         _show(context, priced, await context.ledger.settle_batch(priced), known)
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if is_the_servers(error):
             raise
     else:
         return 0

@@ -7,8 +7,9 @@ CALLFLEET := .venv/bin/callfleet
 SOURCES := core operator worker gateway simulator cli tests alembic
 ARGS ?=
 OPERATIONS ?=
+MACHINE ?=
 SEED ?= 1
-CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(ARGS)
+CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
 
 export UV_PYTHON_DOWNLOADS = never
 
@@ -35,7 +36,7 @@ bench-queries: .venv/synced ## How long standard queries take beside 5 million c
 bench-ledger: .venv/synced ## Holds a second against pgbench's transactions (ARGS="--rounds 5 --seconds 4")
 	@$(RUN) -m tests.performance.bench_ledger $(ARGS)
 
-chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; SEED=1)
+chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; MACHINE=400; SEED=1)
 	@$(CHAOS)
 
 chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)

@@ -38,6 +38,7 @@ class DifferenceKind(StrEnum):
     PRICE = "Price"
     UNPRICED = "Unpriced"
     CURRENCY = "Currency"
+    LOST = "Lost"
 
 
 @dataclass(frozen=True)

@@ -130,4 +130,6 @@ def _view(call: Any) -> CarrierCall:
         ended=call.end_time,
         price_micros=_price_micros(call.price),
         currency=call.price_unit.upper() if call.price_unit else None,
+        to=call.to or "",
+        from_=getattr(call, "_from", None) or "",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from callfleet_core.dialing import EndStatus
@@ -30,3 +30,10 @@ class CarrierCall:
     ended: datetime | None = None
     price_micros: int | None = None
     currency: str | None = None
+    to: str = field(default="", repr=False)
+    from_: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """True once the call is over."""
+        return self.status in FINAL_STATUSES

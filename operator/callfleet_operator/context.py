@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 import structlog
 from kubernetes_asyncio.client.exceptions import ApiException
@@ -16,6 +17,7 @@ from callfleet_core.dialing import DialStore
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator
 from callfleet_core.privacy import Privacy
+from callfleet_core.recovery import RecoveryBook
 from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
@@ -32,6 +34,18 @@ _log = structlog.get_logger(__name__)
 def utc_now() -> datetime:
     """The wall clock, in UTC; planners are handed its value."""
     return datetime.now(UTC)
+
+
+@dataclass
+class Trust:
+    """What the operator remembers of the database that it works with (reconcile/witness)."""
+
+    # The tokens that the database may have: two, while the answer to a beat is out.
+    tokens: frozenset[UUID] = frozenset()
+    compared_at: datetime | None = None
+    # What a Campaign says while nobody is called; None: all is well.
+    recovering: str | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass
@@ -62,6 +76,12 @@ class Context:
     # Sessions whose last write was refused, by the resourceVersion that was too old.
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
     loaded_contacts: dict[str, int] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+
+    @property
+    def recovery(self) -> RecoveryBook:
+        """What the database was, and what must be booked again."""
+        return RecoveryBook(self.engine, self.subjects, lambda: self.ledger.epoch)
 
     @property
     def pool_defaults(self) -> PoolDefaults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -18,10 +19,13 @@ from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.ledger import Ledger
 from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.privacy import Privacy
+from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
+from callfleet_operator.lease import Lease
+from callfleet_operator.metrics import LEADING
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
@@ -35,16 +39,20 @@ from callfleet_operator.reconcile import (
     installation,
     pool,
     records,
+    recovery,
     session,
+    witness,
 )
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
+from callfleet_operator.watches import Watches
 
 WORKERS = 8
 AUDIT_EVERY_S = 30.0
 
 # What is done again and again, in the order of the first time.
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
+    "Recovery": (recovery.EVERY_S, recovery.reconcile),
     "Installation": (installation.EVERY_S, installation.reconcile),
     "Records": (records.EVERY_S, records.reconcile),
     "Bill": (bill.EVERY_S, bill.reconcile),
@@ -57,29 +65,48 @@ _log = structlog.get_logger(__name__)
 
 
 class Engine:
-    """One leading operator. `start` takes a new epoch, then lists freshly, then plans."""
+    """One operator. It watches from the start, and works while it leads: a new epoch, a fresh list, then plans.
 
-    def __init__(self, settings: OperatorSettings) -> None:
+    `on_deposed` is called when it leads no more. It has no way back: whoever follows starts anew.
+    """
+
+    def __init__(self, settings: OperatorSettings, on_deposed: Callable[[], None]) -> None:
         self._settings = settings
+        self._on_deposed = on_deposed
         self._tasks: list[asyncio.Task[None]] = []
+        self._leads = False
         self._engine: AsyncEngine | None = None
         self._context: Context | None = None
+        self._watches = Watches()
+        self._lease: Lease | None = None
 
     @property
     def is_healthy(self) -> bool:
-        """False once a part of the engine has died; the pod is restarted then."""
-        return bool(self._tasks) and all(not task.done() for task in self._tasks)
+        """False once a part of the engine, or a watch, has died; the pod is restarted then."""
+        running = bool(self._tasks) and all(not task.done() for task in self._tasks)
+        stands = self._lease is not None and self._lease.is_alive
+        return running and stands and not self._watches.dead(time.monotonic())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one plans and writes."""
+        return self._leads
 
     async def start(self) -> None:
-        """Opens everything and begins to work."""
-        settings = self._settings
+        """Opens everything, begins to watch, and stands for the lead."""
+        context = self._context = await self._open()
+        await self._audit(context)
+        self._tasks = [asyncio.create_task(self._audit_forever(context), name="audit")]
+        self._lease = Lease(Kube.connect, self._settings.callfleet_namespace, self._settings.identity)
+        self._lease.start(lambda: self._taken(context), self._deposed)
+
+    async def _open(self) -> Context:
+        settings, subjects = self._settings, self._settings.subjects
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
-        subjects = settings.subjects
         async with engine.begin() as connection:
             await assert_hash_key(connection, subjects)
-        queue: KeyedQueue[Key] = KeyedQueue(self._work, WORKERS)
         ledger = Ledger(engine)
         kube = await Kube.connect()
         carriers = Carriers(
@@ -88,10 +115,10 @@ class Engine:
             installation_account(settings, simulated=settings.callfleet_carrier_simulated),
             (settings.callfleet_namespace, settings.callfleet_carriers_secret),
         )
-        context = self._context = Context(
+        return Context(
             settings=settings,
             store=Store(),
-            queue=queue,
+            queue=KeyedQueue(self._work, WORKERS),
             kube=kube,
             engine=engine,
             ledger=ledger,
@@ -103,24 +130,55 @@ class Engine:
             carriers=carriers,
             costs=CostCalculator(load_prices()),
         )
-        await context.contacts.allow(settings.allowlist)
-        _log.info("leading", epoch=await context.ledger.take_epoch())
-        await carriers.start()
+
+    def _taken(self, context: Context) -> None:
+        self._tasks.append(asyncio.create_task(self._lead(context), name="lead"))
+
+    def _deposed(self) -> None:
+        _log.error("the lease is lost: another operator may lead")
+        self._end()
+
+    def _end(self) -> None:
+        """Stops all work at once; live calls go on without us."""
+        self._leads = False
+        for task in self._tasks:
+            task.cancel()
+        self._on_deposed()
+
+    async def _lead(self, context: Context) -> None:
+        try:
+            await self._begin(context)
+        except Exception as error:  # noqa: BLE001  # whatever it was: one that cannot lead must make room for another
+            _log.error("cannot lead", error=repr(error)[:500])
+            self._end()
+            return
+        await context.queue.run()
+
+    async def _begin(self, context: Context) -> None:
+        """Takes a new epoch, lists freshly, and asks for everything to be looked at."""
+        await context.ledger.take_epoch()
+        await witness.begin(context)
+        _log.info("leading", epoch=context.ledger.epoch, identity=self._settings.identity)
+        LEADING.set(1)
+        await context.contacts.allow(self._settings.allowlist)
+        await context.carriers.start()
+        self._leads = True
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
+        for key in context.store.all_keys():
+            self._enqueue(context, key)
         for kind in _JOBS:
-            queue.add(Key(kind))
-        self._tasks = [
-            asyncio.create_task(queue.run(), name="queue"),
-            asyncio.create_task(self._audit_forever(context), name="audit"),
-        ]
+            context.queue.add(Key(kind))
 
     async def stop(self) -> None:
-        """Stops admission; live calls go on without us."""
+        """Stops admission and lets another lead; live calls go on without us."""
+        self._leads = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lease is not None:
+            await self._lease.stop()
         if self._context is not None:
             await self._context.carriers.close()
             await self._context.kube.close()
@@ -132,8 +190,9 @@ class Engine:
         context = self._context
         if context is None:
             return
+        self._watches.saw(kind, int(body["metadata"]["resourceVersion"]))
         key = context.store.apply(kind, body, deleted=event == "DELETED")
-        if key is None:
+        if key is None or not self._leads:
             return
         self._enqueue(context, key)
         if event == "DELETED" and key.kind == "CallSession":
@@ -161,10 +220,10 @@ class Engine:
             await self._dispatch(context, key)
         except ConflictError:
             context.queue.add_after(key, 0.2)  # the watch brings the newer object meanwhile
-        except StaleEpochError as error:
+        except (StaleEpochError, DatabaseReplacedError) as error:
+            # Whatever is remembered is of another time, or of another database: the process starts again.
             _log.error("deposed", error=str(error))
-            for task in self._tasks:
-                task.cancel()
+            self._end()
 
     async def _dispatch(self, context: Context, key: Key) -> None:
         match key.kind:
@@ -197,15 +256,18 @@ class Engine:
         """Lists everything: a re-list of a watch does not tell what vanished meanwhile."""
         for kind in KINDS:
             bodies, version = await context.kube.list_objects(kind)
+            self._watches.listed(kind, bodies, time.monotonic())
             for key in context.store.replace(kind, bodies, version):
-                self._enqueue(context, key)
+                if self._leads:
+                    self._enqueue(context, key)
 
     async def _revoke_unbound(self, context: Context) -> None:
         """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""
         for attempt in await context.ledger.unsettled_attempts():
             named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
-            if attempt.state == "granted" and not named:
-                await context.ledger.revoke(attempt.id, "NewEpoch")
+            if attempt.state != "granted" or named:
+                continue
+            if await context.ledger.revoke(attempt.id, "NewEpoch") == "revoked":
                 _log.info("grant revoked", attempt=str(attempt.id), reason="NewEpoch")
 
     async def _enqueue_unlisted(self, context: Context) -> None:

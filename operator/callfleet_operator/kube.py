@@ -27,7 +27,9 @@ LIST_CHUNK = 500
 PLURALS = {"Campaign": "campaigns", "CallSession": "callsessions", "Budget": "budgets"}
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
+_OURS = {"app.kubernetes.io/managed-by": "callfleet"}
 _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 
 
 class ConflictError(CallFleetError):
@@ -168,11 +170,45 @@ class Kube:
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "callfleet"}},
+            "metadata": {"name": name, "labels": _OURS},
             "data": dict(data),
         }
         if not await self._create(path, body):
             await self._write("PATCH", f"{path}/{name}", {"data": dict(data)}, content_type=_MERGE_PATCH)
+
+    async def read_config_map(self, namespace: str, name: str) -> tuple[dict[str, str], str] | None:
+        """A ConfigMap's entries and its resourceVersion, or None where there is none."""
+        try:
+            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return dict(found.get("data") or {}), str(found["metadata"]["resourceVersion"])
+
+    async def put_config_map(self, namespace: str, name: str, data: Mapping[str, str], seen: str | None) -> str:
+        """Replaces entries of a ConfigMap of ours, if it is still as it was `seen` (None: not there); its new version.
+
+        Raises ConflictError otherwise.
+        """
+        path, meta = f"/api/v1/namespaces/{namespace}/configmaps", {"name": name}
+        try:
+            if seen is None:
+                body = {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {**meta, "labels": _OURS},
+                    "data": dict(data),
+                }
+                done = await self._write("POST", path, body)
+            else:
+                body = {"metadata": {"resourceVersion": seen}, "data": dict(data)}
+                done = await self._write("PATCH", f"{path}/{name}", body, content_type=_MERGE_PATCH)
+        except ApiException as error:
+            if error.status in {404, 409} and not (seen is None and error.status == 404):
+                raise ConflictError(f"ConfigMap {namespace}/{name} changed meanwhile") from error
+            raise
+        return str(done["metadata"]["resourceVersion"])
 
     async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
         """Creates a ConfigMap unless it exists; answers its UID."""
@@ -185,6 +221,38 @@ class Kube:
         """Gives a namespace the workers' service account and its role binding."""
         await self._create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
         await self._create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+
+    async def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Lease, or None where there is none."""
+        try:
+            return await self._request("GET", f"{_LEASES}/{namespace}/leases/{name}")
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create_lease(self, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Makes a Lease; it does not wait for its turn among the writes. Raises ConflictError when it is there."""
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name},
+            "spec": dict(spec),
+        }
+        await self._compare_and_set("POST", f"{_LEASES}/{namespace}/leases", body)
+
+    async def replace_lease(self, body: dict[str, Any]) -> None:
+        """Replaces a Lease, if it is still as it was read. Raises ConflictError otherwise."""
+        meta = body["metadata"]
+        await self._compare_and_set("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body)
+
+    async def _compare_and_set(self, method: str, path: str, body: dict[str, Any]) -> None:
+        try:
+            await self._request(method, path, body=body)
+        except ApiException as error:
+            if error.status in {404, 409}:
+                raise ConflictError(f"{path} changed meanwhile") from error
+            raise
 
     async def post_event(
         self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import kopf
@@ -32,8 +33,13 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.networking.request_timeout = 30
     settings.scanning.disabled = True
     start_http_server(own.callfleet_metrics_port)
-    memo.engine = Engine(own)
+    memo.engine = Engine(own, on_deposed=_end)
     await memo.engine.start()
+
+
+def _end() -> None:
+    """Ends the process as Kubernetes would: it starts again, and stands by."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @kopf.on.cleanup()

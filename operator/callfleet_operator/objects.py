@@ -152,6 +152,11 @@ def parse_time(value: str) -> datetime:
     return datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(UTC)
 
 
+def format_micro_time(value: datetime) -> str:
+    """A time as Kubernetes writes it in Leases, to the microsecond."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def format_time(value: datetime) -> str:
     """A time as Kubernetes writes it, to the second."""
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

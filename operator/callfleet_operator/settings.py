@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
+
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -10,6 +13,8 @@ from callfleet_core.money import MONEY_PATTERN
 from callfleet_core.settings import CarrierSettings, DatabaseSettings, LogSettings
 from callfleet_core.subjects import Subjects
 from callfleet_core.windows import time_zone
+
+_PROCESS = f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
@@ -58,6 +63,18 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     )
     callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
     callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
+    callfleet_identity: str = Field(
+        default="", description="Who stands for the lead: the pod's UID, so that its restarts lead on at once."
+    )
+    callfleet_recovery_pass_s: float = Field(
+        default=60.0,
+        ge=1,
+        description="Between two readings of the carrier's lists after a restore, seconds: entries may appear late.",
+    )
+    callfleet_recovery_by_hand: bool = Field(
+        default=False,
+        description="After a restore somebody opens admission, when opt-outs that were lost are back, too.",
+    )
     callfleet_metrics_port: int = 8081
     callfleet_test_pause: str | None = Field(
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."
@@ -73,6 +90,11 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     def _are_keys(cls, value: SecretStr) -> SecretStr:
         Keyring.parse(value.get_secret_value())
         return value
+
+    @property
+    def identity(self) -> str:
+        """Of this candidate for the lead; without a pod's UID, of this process alone."""
+        return self.callfleet_identity or _PROCESS
 
     @property
     def subjects(self) -> Subjects:

@@ -69,6 +69,10 @@ class Store:
         if len(self._gone) > 10_000:  # remembered only against late events of the last objects to go
             self._gone.pop(next(iter(self._gone)))
 
+    def all_keys(self) -> list[Key]:
+        """Of everything that there is."""
+        return list(self._objects)
+
     def campaign(self, namespace: str, name: str) -> Campaign | None:
         """A Campaign, if seen."""
         found = self._objects.get(Key("Campaign", namespace, name))

@@ -162,7 +162,7 @@ class Battle:
 def battle(plan: Plan, template: str, world: World) -> Verdict:
     """Fights one round in a copy of the database at `template`, and judges it."""
     began = time.monotonic()
-    with _copy(template) as url, tempfile.TemporaryDirectory(prefix="callfleet-chaos-") as name:
+    with copy_of(template) as url, tempfile.TemporaryDirectory(prefix="callfleet-chaos-") as name:
         folder = Path(name)
         world.save(folder / "world.json")
         if plan.defect is not None:
@@ -181,7 +181,8 @@ def battle(plan: Plan, template: str, world: World) -> Verdict:
 
 
 @contextlib.contextmanager
-def _copy(template: str) -> Iterator[str]:
+def copy_of(template: str) -> Iterator[str]:
+    """A database like the one at `template`, for the block."""
     with fresh_database(template, prefix="callfleet_chaos") as url:
         name, source = (sql.Identifier(urlsplit(each).path[1:]) for each in (url, template))
         with psycopg.connect(urlsplit(url)._replace(path="/postgres").geturl(), autocommit=True) as connection:

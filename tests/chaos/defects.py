@@ -137,9 +137,12 @@ def client_parts(defect: str | None) -> tuple[type[FollowingLedger], type[DialSt
 
 def break_database(url: str, defect: str) -> None:
     """Puts the defect into a scratch database. Raises LookupError where there is nothing to patch any more."""
-    patch = PATCHES.get(defect)
-    if patch is None:
-        return
+    if defect in PATCHES:
+        put(url, defect, PATCHES[defect])
+
+
+def put(url: str, defect: str, patch: Patch) -> None:
+    """The same for a patch that may be another's. Raises LookupError where it is not found."""
     with psycopg.connect(url, autocommit=True) as connection:
         statement = patch.new
         if patch.function:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import campaign, session
+from callfleet_operator.reconcile import campaign, session, witness
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -101,9 +102,14 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def operator(
-    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9"
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9", *, knows_database: bool = False
 ) -> AsyncIterator[Operator]:
-    """An operator that leads; nothing runs by itself."""
+    """An operator that leads; nothing runs by itself.
+
+    Databases are of one test, the API server of many: a witness of another database is gone, unless this one is known.
+    """
+    if not knows_database:
+        forget_database(server)
     settings = _settings(engine, carrier_url)
     ledger = Ledger(engine)
     await ledger.take_epoch()
@@ -142,12 +148,33 @@ async def operator(
         await context.kube.close()
 
 
+def forget_database(server: ApiServer) -> None:
+    """Removes the witness."""
+    path = "/api/v1/namespaces/default/configmaps"
+    if any(item["metadata"]["name"] == witness.NAME for item in server.request("GET", path)["items"]):
+        server.request("DELETE", f"{path}/{witness.NAME}")
+
+
 async def _nothing(key: Key) -> None:
     """Keys that reconcilers ask for are looked at by the test itself."""
 
 
 def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
-    values: dict[str, Any] = {
+    values: dict[str, Any] = dict(_values(engine, carrier_url))
+    return OperatorSettings(**values)
+
+
+def operator_environment(
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9"
+) -> dict[str, str]:
+    """What a process of the operator needs, and nothing of the test's own environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    own = {name.upper(): value for name, value in _values(engine, carrier_url).items()}
+    return kept | own | {"KUBECONFIG": str(server.kubeconfig), "CALLFLEET_CARRIER_SIMULATED": "true"}
+
+
+def _values(engine: AsyncEngine, carrier_url: str) -> dict[str, str]:
+    return {
         "database_url": engine.url.render_as_string(hide_password=False),
         "twilio_account_sid": ACCOUNT_SID,
         "twilio_auth_token": CARRIER_TOKEN,
@@ -155,7 +182,6 @@ def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:
         "callfleet_carrier_api_base_url": carrier_url,
         "callfleet_hash_key": KEY.decode(),
         "callfleet_encryption_keys": RING.text(),
-        "callfleet_namespace": "callfleet",
+        "callfleet_namespace": "default",
         "callfleet_worker_image": "worker",
     }
-    return OperatorSettings(**values)

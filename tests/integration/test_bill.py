@@ -347,7 +347,7 @@ async def test_an_operator_that_starts_makes_up_for_yesterday_by_itself(
         call.date_created = call.start_time = NOON - timedelta(days=1)  # over for more than an hour, at any time of day
     # The client reads KUBECONFIG once, when it is imported.
     monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(server.kubeconfig))
-    engine = Engine(office.operator.context.settings)
+    engine = Engine(office.operator.context.settings, on_deposed=lambda: None)
     await engine.start()
     try:
         async with asyncio.timeout(30):

@@ -137,6 +137,20 @@ async def test_a_smaller_hold_behind_a_large_one_still_finds_room(books: Books) 
     assert [answer.result for answer in answers] == [HoldResult.BUDGET_EXHAUSTED, HoldResult.HELD]
 
 
+async def test_one_person_twice_in_a_batch_is_the_first_item_s_and_the_other_one_waits(books: Books) -> None:
+    """Found by the state machine: what was refused for money closed the other item, which ended its session."""
+    first = books.request(0)
+    answers = await books.ledger.hold([first, books.request(0), books.request(1), first])
+    assert [answer.result for answer in answers] == [
+        HoldResult.HELD, HoldResult.NUMBER_BUSY, HoldResult.HELD, HoldResult.HELD,
+    ]  # fmt: skip
+    assert [answer.attempt_id for answer in answers][0::3] == [first.attempt_id] * 2
+    dear = books.request(2, amount_micros=PEOPLE * HOLD_MICROS)
+    answers = await books.ledger.hold([dear, books.request(2)])
+    assert [answer.result for answer in answers] == [HoldResult.BUDGET_HELD, HoldResult.NUMBER_BUSY]
+    assert (await books.hold(2)).result is HoldResult.HELD
+
+
 async def test_a_script_is_kept_once_and_comes_back_whole(books: Books) -> None:
     attempts = [await books.held(index) for index in range(3)]
     assert await books.sql("SELECT count(*) FROM call_scripts") == 1

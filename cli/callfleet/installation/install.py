@@ -246,6 +246,7 @@ def _values(installation: Installation, settings: Settings, ring: Keyring) -> di
         "carrier": {"accountSid": installation.account_sid, "authToken": installation.auth_token},
         "hashKey": installation.subjects.hash_key.decode(),
         "encryptionKeys": ring.text(),
+        "operator": {"replicas": 1},  # of a demo or a test, on one node
         "simulator": {"enabled": True, "people": settings.people},
     }
     return merged(values, settings.values)

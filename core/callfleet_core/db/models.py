@@ -37,13 +37,23 @@ class Base(DeclarativeBase):
 
 
 class Installation(Base):
-    """The one row of this installation: the leader's epoch and the stop for everything."""
+    """The one row of this installation: the leader's epoch, the stop for everything, which database this is."""
 
     __tablename__ = "installation"
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default="1")
     epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
     stopped: Mapped[bool] = mapped_column(server_default="false")
     hash_key_check: Mapped[str | None]
+    trusted_identity: Mapped[str | None]
+    trusted_at: Mapped[datetime | None]
+    witness: Mapped[UUID | None]
+    previous_witness: Mapped[UUID | None]
+    recovering_since: Mapped[datetime | None]
+    recovering_from: Mapped[datetime | None]
+    recovery_reason: Mapped[str | None]
+    recovery_passes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    recovery_pass_at: Mapped[datetime | None]
+    recovery_problem: Mapped[str | None]
 
 
 class CarrierAccount(Base):
@@ -128,6 +138,7 @@ class CampaignContact(Base):
             "campaign_contacts_due", "namespace", "campaign", "run_id", "position",
             postgresql_where=text("finished_at IS NULL"),
         ),
+        Index("campaign_contacts_unfinished", "contact_id", postgresql_where=text("finished_at IS NULL")),
     )  # fmt: skip
     namespace: Mapped[str] = mapped_column(primary_key=True)
     campaign: Mapped[str] = mapped_column(primary_key=True)

@@ -37,14 +37,23 @@ class KnownScripts:
 
 
 class Batch:
-    """Requests to hold, as one JSON document; `scripts` are the texts by digest."""
+    """Requests to hold, as one JSON document; `scripts` are the texts by digest.
+
+    Of several for one person in a run only the first is sent: what the database says of it decides about them all.
+    """
 
     def __init__(self, requests: Sequence[HoldRequest]) -> None:
-        self._requests = requests
+        self._asked = requests
+        self._first: dict[tuple[object, ...], int] = {}
+        self._places_of = [
+            self._first.setdefault((each.contact_id, each.run_id, each.campaign), place)
+            for place, each in enumerate(requests)
+        ]
+        self._requests = [requests[place] for place in self._first.values()]
         self.scripts: dict[str, str] = {}
         self._terms: dict[tuple[object, ...], int] = {}
         digests: dict[int, str] = {}
-        self._places = [self._place(request, digests) for request in requests]
+        self._places = [self._place(request, digests) for request in self._requests]
 
     def document(self, known: KnownScripts) -> str:
         """The JSON, with the scripts that are not `known`; items are a list a column, which is half the text."""
@@ -64,9 +73,15 @@ class Batch:
         return to_json(document | {"scripts": new} if new else document).decode()
 
     def answers(self, answers: Sequence[Mapping[str, Any]]) -> list[HoldAnswer]:
-        """The database's answers, which come in the order of the requests."""
+        """The database's answers, which come in the order of the requests that were sent."""
         times: dict[str, datetime] = {}  # of the few that a batch has, each is read once
-        return [_answer(request, answer, times) for request, answer in zip(self._requests, answers, strict=True)]
+        told = [_answer(request, answer, times) for request, answer in zip(self._requests, answers, strict=True)]
+        if len(told) == len(self._asked):
+            return told
+        by_place = dict(zip(self._first.values(), told, strict=True))
+        return [
+            _repeated(request, by_place[first]) for request, first in zip(self._asked, self._places_of, strict=True)
+        ]
 
     def _place(self, request: HoldRequest, digests: dict[int, str]) -> int:
         """Where the request's terms are."""
@@ -92,6 +107,13 @@ _TERMS: Final = (
     "script", "namespace", "campaign", "run_id", "currency", "accounts", "time_limit_s", "ring_timeout_s",
     "max_queue_s", "account_sid", "from_number", "time_zone", "max_attempts", "expires_after_s",
 )  # fmt: skip
+
+
+def _repeated(request: HoldRequest, first: HoldAnswer) -> HoldAnswer:
+    """The answer to a request whose person was asked for in this batch: it waits for what becomes of the first."""
+    if first.attempt_id == request.attempt_id:
+        return first
+    return HoldAnswer(request.attempt_id, HoldResult.NUMBER_BUSY)
 
 
 _RESULTS: Final = {result.value: result for result in HoldResult}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.db.outages import is_the_servers, until_done
 from callfleet_core.ledger.batch import Batch, KnownScripts
@@ -18,9 +18,11 @@ from callfleet_core.ledger.records import HoldAnswer, HoldRequest
 
 # A few holds gain more by sharing a transaction than by a second one beside it, which waits for the same accounts and
 # the same disk. Many are judged and granted on several cores at once.
-_IN_FLIGHT: Final = 2
+_LANES: Final = 2
 _WORTH_ANOTHER: Final = 50
 _MOST_ITEMS: Final = 200
+# A connection is kept for the next asker for so long; taking one from the pool costs half as much as a hold.
+_LINGER_S: Final = 0.05
 _SCRIPT_MISSING: Final = "CF002"
 
 
@@ -34,14 +36,18 @@ class _Asked:
 
 
 class HoldDesk:
-    """Where all holds of one operator are asked for; callers wait in the order in which they came."""
+    """Where all holds of one operator are asked for; callers wait in the order in which they came.
+
+    A lane is a task that keeps one connection for as long as there is something to ask.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         # One statement is one transaction: no BEGIN and COMMIT of their own.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._known = KnownScripts()
         self._queue: deque[_Asked] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     async def hold(self, epoch: int, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
         """Holds in the order given, each item whole or not at all; answers in the same order.
@@ -50,24 +56,51 @@ class HoldDesk:
         """
         asked = _Asked(epoch, tuple(requests), asyncio.get_running_loop().create_future())
         self._queue.append(asked)
-        self._serve()
+        self._wake()
         return await asked.answers
 
-    def _serve(self) -> None:
-        while self._may_start():
-            task = asyncio.create_task(self._answer(self._next()))
-            self._running.add(task)
-            task.add_done_callback(self._served)
+    def _wake(self) -> None:
+        """Sees to it that somebody works on the queue."""
+        if self._waiting:
+            lane = self._waiting.pop()
+            if not lane.done():
+                lane.set_result(None)
+            return
+        if not self._lanes or (len(self._lanes) < _LANES and self._items() >= _WORTH_ANOTHER):
+            task = asyncio.create_task(self._work())
+            self._lanes.add(task)
+            task.add_done_callback(self._left)
 
-    def _may_start(self) -> bool:
-        if not self._running:
-            return bool(self._queue)
-        waiting = sum(len(asked.requests) for asked in self._queue)
-        return len(self._running) < _IN_FLIGHT and waiting >= _WORTH_ANOTHER
+    def _items(self) -> int:
+        return sum(len(asked.requests) for asked in self._queue)
 
-    def _served(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._serve()
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._lanes.discard(task)
+        if self._queue and not task.cancelled():
+            self._wake()
+
+    async def _work(self) -> None:
+        """A lane: works until there is nothing to do for a while, or its connection is lost."""
+        try:
+            async with self._engine.connect() as connection:
+                while await self._is_asked() and not connection.invalidated:
+                    await self._answer(connection, self._next())
+        except BaseException as error:  # whatever it was, it is the callers' to handle
+            if self._queue:
+                self._tell(self._next(), error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _is_asked(self) -> bool:
+        """Whether there is something in the queue, now or soon."""
+        # Those who were answered just now ask again before the next transaction is filled.
+        await asyncio.sleep(0)
+        if not self._queue:
+            lane = asyncio.get_running_loop().create_future()
+            self._waiting.add(lane)
+            await asyncio.wait([lane], timeout=_LINGER_S)
+            self._waiting.discard(lane)
+        return bool(self._queue)
 
     def _next(self) -> list[_Asked]:
         """The callers of the next transaction: of one epoch, at most _MOST_ITEMS, but at least one."""
@@ -80,46 +113,51 @@ class HoldDesk:
             together.append(self._queue.popleft())
         return together
 
-    async def _answer(self, together: list[_Asked]) -> None:
+    async def _answer(self, connection: AsyncConnection, together: list[_Asked]) -> None:
         try:
-            answers = await self._hold(together[0].epoch, [item for asked in together for item in asked.requests])
-        except BaseException as error:  # noqa: BLE001  # whatever it was, it is the callers' to handle
-            await self._failed(together, error)
+            requests = [item for asked in together for item in asked.requests]
+            answers = await self._hold(connection, together[0].epoch, requests)
+        except BaseException as error:  # noqa: BLE001  # as above
+            await self._failed(connection, together, error)
             return
         for asked in together:
             if not asked.answers.done():
                 asked.answers.set_result(answers[: len(asked.requests)])
             del answers[: len(asked.requests)]
 
-    async def _failed(self, together: list[_Asked], error: BaseException) -> None:
+    async def _failed(self, connection: AsyncConnection, together: list[_Asked], error: BaseException) -> None:
         """One caller's bad item is that caller's error alone; what the server lacks, it lacks for all."""
         if isinstance(error, DBAPIError) and not is_the_servers(error) and len(together) > 1:
             for asked in together:
-                await self._answer([asked])
+                await self._answer(connection, [asked])
             return
+        self._tell(together, error)
+        if not isinstance(error, Exception):
+            raise error
+
+    def _tell(self, together: list[_Asked], error: BaseException) -> None:
         for asked in together:
             if not asked.answers.done():
                 asked.answers.set_exception(error)
 
-    async def _hold(self, epoch: int, requests: list[HoldRequest]) -> list[HoldAnswer]:
+    async def _hold(self, connection: AsyncConnection, epoch: int, requests: list[HoldRequest]) -> list[HoldAnswer]:
         batch = Batch(requests)
         try:
-            answers = await self._call(epoch, batch.document(self._known))
+            answers = await self._call(connection, epoch, batch.document(self._known))
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _SCRIPT_MISSING:
                 raise
             # The database lost a script that it had: it was restored from a backup.
             self._known.forget()
-            answers = await self._call(epoch, batch.document(self._known))
+            answers = await self._call(connection, epoch, batch.document(self._known))
         self._known.add(batch.scripts)
         return batch.answers(answers)
 
-    async def _call(self, epoch: int, document: str) -> list[dict[str, Any]]:
+    async def _call(self, connection: AsyncConnection, epoch: int, document: str) -> list[dict[str, Any]]:
         async def call() -> list[dict[str, Any]]:
-            async with self._engine.connect() as connection:
-                result = await connection.exec_driver_sql("SELECT ledger_hold(%s, %s::jsonb)", (epoch, document))
-                answers: list[dict[str, Any]] = result.scalar_one()
-                return answers
+            result = await connection.exec_driver_sql("SELECT ledger_hold(%s, %s::jsonb)", (epoch, document))
+            answers: list[dict[str, Any]] = result.scalar_one()
+            return answers
 
         try:
             return await until_done(call)

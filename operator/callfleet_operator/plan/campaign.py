@@ -29,6 +29,8 @@ class CampaignView:
     busy_pods: frozenset[str]
     balance: Balance | None
     stalled: tuple[str, str] | None
+    # Why nobody is called at all while the ledger is being rebuilt.
+    recovering: str | None
     contacts_problem: str | None
     carrier_problem: str | None
 
@@ -46,7 +48,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": view.contacts_problem or view.carrier_problem or _summary(waiting, done, total, spec.currency),
+        "summary": _problem(view) or _summary(waiting, done, total, spec.currency),
         "progress": f"{done}/{total}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
@@ -70,6 +72,10 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     for part in ("contacts", "money"):
         wanted[part] = {**wanted[part], "asOf": format_time(now)}
     return wanted
+
+
+def _problem(view: CampaignView) -> str | None:
+    return view.recovering or view.contacts_problem or view.carrier_problem
 
 
 def _waiting(sessions: Sequence[Session]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from callfleet_core.runs import RunContact
 from callfleet_operator.objects import format_time
 
 # How a carrier's final word reads as a disposition.
-_DISPOSITIONS = {
+DISPOSITIONS = {
     "completed": "answered",
     "busy": "busy",
     "no-answer": "noAnswer",
@@ -145,7 +145,7 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
         return status  # the operator settles it first
     final, reason = _final_state(attempt)
     existing = status.get("conditions") or []
-    disposition = attempt.disposition or _DISPOSITIONS.get(attempt.end_status or "", "unknown")
+    disposition = attempt.disposition or DISPOSITIONS.get(attempt.end_status or "", "unknown")
     message = f"the call ended: {disposition}"
     return {
         **status,
@@ -172,7 +172,24 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
     }
 
 
-def closed_status(status: Status, contact: RunContact | None, now: datetime, generation: int) -> Status:
+def plan_closed(
+    status: Status,
+    attempt: Attempt | None,
+    attempts: Attempts,
+    contact: RunContact | None,
+    now: datetime,
+    generation: int,
+) -> Status | None:
+    """The end of a session whose person the ledger will not have called (again); None: its last attempt's row says it.
+
+    An attempt that could be tried again says nothing: the person is done in the run, or left it, without it.
+    """
+    if attempt is not None and retry_time(attempt, attempts) is None:
+        return None
+    return _closed_status(status, contact, now, generation)
+
+
+def _closed_status(status: Status, contact: RunContact | None, now: datetime, generation: int) -> Status:
     """A session for somebody who is done in this run, or on no list of it: it ends as that person's call did."""
     canceled = _canceled_status(status, now, generation)
     if contact is None or contact.state is None:

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from callfleet_core.api.callsession import Reason
+from callfleet_core.api.campaign import Attempts
 from callfleet_core.db.outages import is_the_servers
 from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger
@@ -25,8 +26,8 @@ from callfleet_operator.plan.admission import (
     Wait,
     plan_admissions,
 )
-from callfleet_operator.plan.session import admitted_status, closed_status, pending_status
-from callfleet_operator.reconcile import budget
+from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
+from callfleet_operator.reconcile import budget, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -46,7 +47,8 @@ async def reconcile(context: Context) -> None:
 
 
 async def _cycle(context: Context) -> None:
-    await _put_limits_in_force(context)
+    await witness.assert_trusted(context)
+    await put_limits_in_force(context)
     attempts = await context.ledger.unsettled_attempts()
     snapshot, sessions = await take_snapshot(context, attempts)
     decisions = plan_admissions(snapshot, context.now())
@@ -60,7 +62,7 @@ async def _cycle(context: Context) -> None:
         context.queue.add(Key("Pool", *pool))
 
 
-async def _put_limits_in_force(context: Context) -> None:
+async def put_limits_in_force(context: Context) -> None:
     """No hold under a limit, or for a campaign, older than the object in the store: after a start, above all."""
     for item in context.store.budgets():
         if context.in_force.get(Key("Budget", item.meta.namespace, item.meta.name)) != item.meta.version:
@@ -121,13 +123,16 @@ def _asked_later(request: HoldRequest) -> HoldAnswer:
 async def _end_closed(context: Context, session: Session) -> None:
     """A session that may not be called (again): it ends as its contact did, or canceled when it is on no list."""
     key = Key("CallSession", session.meta.namespace, session.meta.name)
-    latest = await context.ledger.latest_attempts(session.meta.namespace, [session.meta.name])
-    if session.meta.name in latest and is_this_call(session, latest[session.meta.name]):
-        context.queue.add(key)  # its status follows from its last attempt
-        return
+    campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
+    latest = (await context.ledger.latest_attempts(session.meta.namespace, [session.meta.name])).get(session.meta.name)
+    attempt = latest if latest is not None and is_this_call(session, latest) else None
     run = Run(session.meta.namespace, session.spec.campaign, session.spec.run_id)
     known = await context.runs.find(run, UUID(session.spec.contact_id))
-    status = closed_status(session.status, known, context.now(), session.meta.generation)
+    attempts = campaign.spec.attempts if campaign else Attempts()
+    status = plan_closed(session.status, attempt, attempts, known, context.now(), session.meta.generation)
+    if status is None:
+        context.queue.add(key)  # its status follows from its last attempt
+        return
     try:
         context.store.apply("CallSession", await context.kube.write_status("CallSession", session.meta, status))
     except ConflictError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -45,7 +46,7 @@ async def reconcile(context: Context, key: Key) -> None:
     if context.carriers.of(campaign) is None and campaign.spec.carrier_ref is not None:
         context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
     try:
-        limit: LimitResult | str = await _set_limits(context, campaign)
+        limit: LimitResult | str = await set_limits(context, campaign, context.now())
     except TimeZoneError as error:
         limit = str(error)
     try:
@@ -98,9 +99,12 @@ async def _drain(context: Context, campaign: Campaign) -> None:
         await context.kube.set_finalizers("Campaign", meta, kept)
 
 
-async def _set_limits(context: Context, campaign: Campaign) -> LimitResult:
-    """The campaign's own limits, and an account without one that only counts where there is no total."""
-    limits: dict[Window, int | None] = dict(limits_now(campaign.spec.limits, campaign.spec.time_zone, context.now()))
+async def set_limits(context: Context, campaign: Campaign, at: datetime) -> LimitResult:
+    """The campaign's own limits at an instant, and an account without one that only counts where there is no total.
+
+    Raises TimeZoneError.
+    """
+    limits: dict[Window, int | None] = dict(limits_now(campaign.spec.limits, campaign.spec.time_zone, at))
     limits.setdefault(TOTAL, None)
     return await budget.put_in_force(
         context, "Campaign", campaign.meta, limits, campaign.spec.currency, suspended=False
@@ -175,6 +179,7 @@ async def _write_status(context: Context, campaign: Campaign, limit: LimitResult
         busy_pods=frozenset(live),
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
         stalled=_stalled(limit),
+        recovering=context.trust.recovering,
         contacts_problem=problem,
         carrier_problem=carrier if isinstance(carrier, str) else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from callfleet_core.ledger import account_key
 from callfleet_core.money import parse_micros
@@ -15,7 +16,12 @@ KIND, NAME = "Installation", "uncovered"
 
 async def reconcile(context: Context) -> None:
     """Puts the environment's limits in force for today and this month."""
-    for window, limit_micros in _limits(context).items():
+    await put_in_force(context, context.now())
+
+
+async def put_in_force(context: Context, at: datetime) -> None:
+    """Puts the environment's limits in force for the day and the month of an instant."""
+    for window, limit_micros in _limits(context, at).items():
         await context.ledger.set_limit(
             namespace="",
             kind=KIND,
@@ -29,15 +35,15 @@ async def reconcile(context: Context) -> None:
         )
 
 
-def keys(context: Context) -> tuple[str, ...]:
-    """The keys of its accounts now."""
-    return tuple(account_key("", KIND, NAME, window) for window in _limits(context))
+def keys(context: Context, at: datetime) -> tuple[str, ...]:
+    """The keys of its accounts at an instant."""
+    return tuple(account_key("", KIND, NAME, window) for window in _limits(context, at))
 
 
-def _limits(context: Context) -> Mapping[Window, int]:
-    settings, now = context.settings, context.now()
+def _limits(context: Context, at: datetime) -> Mapping[Window, int]:
+    settings = context.settings
     zone = time_zone(settings.callfleet_time_zone)
     return {
-        window_at(WindowKind.DAILY, zone, now): parse_micros(settings.daily_budget_limit),
-        window_at(WindowKind.MONTHLY, zone, now): parse_micros(settings.monthly_budget_limit),
+        window_at(WindowKind.DAILY, zone, at): parse_micros(settings.daily_budget_limit),
+        window_at(WindowKind.MONTHLY, zone, at): parse_micros(settings.monthly_budget_limit),
     }

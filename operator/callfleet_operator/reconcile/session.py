@@ -29,6 +29,8 @@ async def reconcile(context: Context, key: Key) -> None:
         return
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
     attempt = await _latest(context, session)
+    if _is_only_witness(context, session, attempt):
+        return
     cancel = is_canceled(session, campaign)
     if attempt is not None and attempt.state in OPEN_STATES and cancel:
         await end_attempt(context, attempt)
@@ -42,6 +44,12 @@ async def reconcile(context: Context, key: Key) -> None:
         await _let_go(context, session, attempt)
     elif session.is_terminal and campaign is not None:
         await _expire(context, session, campaign)
+
+
+def _is_only_witness(context: Context, session: Session, attempt: Attempt | None) -> bool:
+    """True while the ledger is being rebuilt and this status names a call that the database has forgotten."""
+    named = (session.status.get("attempt") or {}).get("id")
+    return context.trust.recovering is not None and named is not None and (attempt is None or str(attempt.id) != named)
 
 
 async def _latest(context: Context, session: Session) -> Attempt | None:

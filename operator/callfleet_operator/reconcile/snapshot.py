@@ -167,7 +167,7 @@ class _TermsOfCampaigns:
         if carrier is None:
             return None  # its Secret is being read
         try:
-            accounts, found = covering_accounts(self._context, campaign)
+            accounts, found = covering_accounts(self._context, campaign, self._context.now())
         except TimeZoneError:
             return None  # its Campaign says that it stalls, and why
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
@@ -199,16 +199,14 @@ def _ceiling(session: Session, campaign: Campaign) -> int | None:
     return parse_micros(text) if text else None
 
 
-def covering_accounts(context: Context, campaign: Campaign) -> tuple[tuple[str, ...], bool]:
-    """The keys of every account that must cover a call of the campaign now, and whether all that it names are there.
+def covering_accounts(context: Context, campaign: Campaign, at: datetime) -> tuple[tuple[str, ...], bool]:
+    """The keys of every account that must cover a call begun then, and whether all that the campaign names are there.
 
     Its own, those of the Budgets that it references and of those that cover the namespace; where there is no Budget,
     the installation's. A Budget that is missing, or whose time zone is unknown, covers nothing: the call waits.
     """
-    meta, spec, now = campaign.meta, campaign.spec, context.now()
-    keys = list(
-        account_keys(meta.namespace, "Campaign", meta.name, spec.limits, spec.time_zone, now, always_total=True)
-    )
+    meta, spec = campaign.meta, campaign.spec
+    keys = list(account_keys(meta.namespace, "Campaign", meta.name, spec.limits, spec.time_zone, at, always_total=True))
     names = {ref.name for ref in spec.budget_refs}
     names |= {
         item.meta.name
@@ -216,13 +214,13 @@ def covering_accounts(context: Context, campaign: Campaign) -> tuple[tuple[str, 
         if item.meta.namespace == meta.namespace and item.spec.scope == "Namespace"
     }
     if not names:
-        return (*keys, *installation.keys(context)), True
+        return (*keys, *installation.keys(context, at)), True
     for name in sorted(names):
         budget = context.store.budget(meta.namespace, name)
         if budget is None:
             return tuple(keys), False
         try:
-            keys += account_keys(meta.namespace, "Budget", name, budget.spec.limits, budget.spec.time_zone, now)
+            keys += account_keys(meta.namespace, "Budget", name, budget.spec.limits, budget.spec.time_zone, at)
         except TimeZoneError:
             return tuple(keys), False
     return tuple(keys), True

@@ -37,6 +37,7 @@ def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
         busy_pods=frozenset(),
         balance=None,
         stalled=None,
+        recovering=None,
         contacts_problem=problem,
         carrier_problem=None,
     )

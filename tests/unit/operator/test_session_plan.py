@@ -13,7 +13,7 @@ from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.ledger import Attempt
 from callfleet_core.runs import RunContact
-from callfleet_operator.plan.session import admitted_status, closed_status, pending_status, plan_session, retry_time
+from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed, plan_session, retry_time
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 ID = UUID("0192f0c5-0000-7000-8000-000000000001")
@@ -145,9 +145,22 @@ def test_an_end_that_was_told_is_never_taken_back() -> None:
 
 def test_a_session_for_somebody_who_is_done_ends_as_their_call_did() -> None:
     known = RunContact(ID, 0, "spring-1-x", "Completed", "qualified")
-    status = closed_status({}, known, NOW, 1)
+    status = plan_closed({}, None, ONCE, known, NOW, 1)
+    assert status is not None
     assert (status["state"], status["result"]["disposition"]) == ("Completed", "qualified")
-    assert closed_status({}, None, NOW, 1)["state"] == "Canceled"
+    unlisted = plan_closed({}, None, ONCE, None, NOW, 1)
+    assert unlisted is not None
+    assert unlisted["state"] == "Canceled"
+
+
+def test_a_session_whose_last_attempt_could_be_repeated_ends_when_its_person_is_done_otherwise() -> None:
+    """Found by the state machine: it went back to Pending for ever, since its row spoke of another attempt."""
+    known = RunContact(ID, 0, "spring-1-x", "Canceled", "canceled")
+    ended = plan_closed({}, settled("busy"), THRICE, known, NOW, 1)
+    assert ended is not None
+    assert ended["state"] == "Canceled"
+    assert plan_closed({}, settled("busy"), ONCE, known, NOW, 1) is None  # its row says how it ended
+    assert plan_closed({}, ATTEMPT, THRICE, known, NOW, 1) is None
 
 
 def test_the_last_attempt_is_not_tried_again() -> None:

@@ -1,0 +1,309 @@
+"""The ledger as a Hypothesis state machine: every operation, in any order, on the model and perhaps beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.chaos.model.facts import (
+    BAD_NUMBER,
+    BEGINNING,
+    CAMPAIGNS,
+    CURRENCY,
+    EXPIRES_S,
+    PEOPLE,
+    PODS,
+    RUNS,
+    STALE,
+    STEP_S,
+    Attempt,
+    Evidence,
+    Item,
+    Line,
+    Owner,
+    Place,
+)
+from tests.chaos.model.invariants import Watch
+from tests.chaos.model.protocol import VOICE, Protocol
+
+from callfleet_core.windows import TOTAL, Window, WindowKind, time_zone, window_at
+
+ZONES: Final = ("America/New_York", "UTC")
+BUDGETS: Final = (Owner("Budget", "us"), Owner("Budget", "eu"))
+OWNERS: Final = (*BUDGETS, *(Owner("Campaign", name) for name in CAMPAIGNS))
+FINAL: Final = ("completed", "completed", "busy", "no-answer", "failed", "canceled")
+ENDS: Final = (*FINAL, "notPlaced", "unresolved")
+
+# The one that leads, or the one that led before it.
+_leaders = st.sampled_from((0, 0, 0, 0, 0, 0, 0, 1))
+_recent = st.integers(0, 3) | st.integers(0, 30)
+_pods = st.sampled_from((None, None, PODS[0], PODS[0], PODS[1]))
+_amounts = st.sampled_from((10, 20, 30, 70))
+_which_accounts = st.lists(st.integers(0, 9), min_size=0, max_size=4, unique=True)
+_usually = st.sampled_from((True, True, True, False))
+
+
+def _id(number: int) -> UUID:
+    return UUID(int=number, version=4)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """The rules. `other`: whoever answers beside the model, asked the same and looked at after each step."""
+
+    other: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.books = Protocol()
+        self.watch = Watch()
+        self.epochs: list[int] = []
+        self.counted = 0
+        self.generations: dict[Owner, int] = dict.fromkeys(OWNERS, 1)
+
+    @initialize()
+    def begin(self) -> None:
+        """A leader, the campaigns' own accounts, and a budget."""
+        self.ready()
+        self.epochs = [self.ask("take_epoch"), self.ask("take_epoch")]
+        for owner, limit in zip(OWNERS, (100, 90, None, None), strict=True):
+            self._limit(0, owner, TOTAL, limit=limit, generation=1)
+
+    def ready(self) -> None:
+        """Before the first step."""
+
+    def ask(self, name: str, *args: Any) -> Any:
+        """One operation: the model's answer, which everybody else must give, too."""
+        answer = getattr(self.books, name)(*args)
+        if self.other is not None:
+            told = self.other.ask(name, *args)
+            assert told == answer, f"{name}{args}: the model answers {answer}, PostgreSQL {told}"
+        return answer
+
+    def next_id(self) -> UUID:
+        """One that nothing has."""
+        self.counted += 1
+        return _id(self.counted)
+
+    def attempt(self, recent: int) -> Attempt:
+        """One that there is, mostly a recent one."""
+        known = list(self.books.attempts.values())
+        return known[-1 - recent % len(known)]
+
+    @rule(steps=st.sampled_from((1, 1, 2, 3, 12, 72, 1728)))
+    def wait(self, steps: int) -> None:
+        """Time passes: seconds, an hour, a day."""
+        self.ask("pass_time", steps * STEP_S)
+
+    @rule(
+        what=st.sampled_from(("lead", "close", "stop", "suspend", "consent", *("calm",) * 4)),
+        one=st.integers(0, PEOPLE - 1),
+    )
+    def change(self, what: str, one: int) -> None:
+        """What happens now and then: another leader; a stop, a suspension, a consent taken back, or not any more."""
+        match what:
+            case "lead":
+                self.epochs.append(self.ask("take_epoch"))
+            case "stop":
+                self.ask("stop", not self.books.stopped)
+            case "suspend":
+                name = CAMPAIGNS[one % len(CAMPAIGNS)]
+                self.ask("mirror_campaign", name, not self.books.campaigns[name].suspended)
+            case "consent":
+                self.ask("consent", one, not self.books.consents[one])
+            case "close":
+                self.ask("close_account", self.epochs[-1 - (one == 0)], BUDGETS[one > 0])
+            case "calm":
+                self._calm()
+
+    def _calm(self) -> None:
+        """Whatever kept everybody from calling is over."""
+        if self.books.stopped:
+            self.ask("stop", False)
+        for name in (name for name, campaign in self.books.campaigns.items() if campaign.suspended):
+            self.ask("mirror_campaign", name, False)
+        for person in (person for person, given in self.books.consents.items() if not given):
+            self.ask("consent", person, True)
+
+    @rule(
+        leader=_leaders, which=st.integers(0, 3), total=st.booleans(), kind=st.sampled_from(list(WindowKind)),
+        zone=st.sampled_from(ZONES), limit=st.sampled_from((None, 0, 40, 100, 160)), generation=st.integers(-1, 1),
+        uid=st.sampled_from(("1", "1", "1", "2")), currency=st.sampled_from((CURRENCY, CURRENCY, CURRENCY, "EUR")),
+        suspended=st.sampled_from((False, False, False, True)),
+    )  # fmt: skip
+    def limit(
+        self, leader: int, which: int, total: bool, kind: WindowKind, zone: str, limit: int | None,
+        generation: int, uid: str, currency: str, suspended: bool,
+    ) -> None:  # fmt: skip
+        """An object says what may be spent: anew, again, or as it said before."""
+        owner = OWNERS[which]
+        window = TOTAL if total else window_at(kind, time_zone(zone), self.books.now)
+        self.generations[owner] += max(0, generation)
+        self._limit(
+            leader, owner, window, limit=limit, generation=self.generations[owner] + min(0, generation), uid=uid,
+            currency=currency, suspended=suspended,
+        )  # fmt: skip
+
+    def _limit(
+        self, leader: int, owner: Owner, window: Window, *, limit: int | None, generation: int, uid: str = "1",
+        currency: str = CURRENCY, suspended: bool = False,
+    ) -> None:  # fmt: skip
+        epoch = self.epochs[-1 - leader]
+        self.ask("set_limit", epoch, owner, window, currency, limit, suspended, uid, generation)
+
+    @rule(
+        leader=_leaders, again=st.sampled_from((None, None, None, 0, 3)), size=st.sampled_from((1, 1, 2, 3)),
+        data=st.data(),
+    )  # fmt: skip
+    def hold(self, leader: int, again: int | None, size: int, data: st.DataObject) -> None:
+        """Asks for attempts, perhaps for one that was asked for before."""
+        items = [self._wanted(data.draw) for _ in range(size)]
+        if again is not None and self.books.attempts:
+            items.insert(0, self.attempt(again).item)
+        self.ask("hold", self.epochs[-1 - leader], items)
+
+    def _wanted(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Item:
+        place = Place(draw(st.sampled_from(CAMPAIGNS)), draw(st.sampled_from(RUNS)), draw(st.integers(0, PEOPLE - 1)))
+        number = 1 + sum(1 for _ in self.books.attempts_of(place))
+        plain = Item(
+            self.next_id(),
+            place,
+            number,
+            draw(_amounts),
+            self._covering(place),
+            carrier=draw(st.sampled_from(("fast", "fast", "slow"))),
+        )
+        if draw(_usually):
+            return plain
+        known = [*self.books.accounts, "Budget/none/total"]
+        chosen = dict.fromkeys(known[index % len(known)] for index in draw(_which_accounts))
+        return Item(
+            plain.id, place, draw(st.integers(1, 3)), plain.amount, tuple(chosen),
+            currency=draw(st.sampled_from((CURRENCY, CURRENCY, "EUR"))),
+            carrier=draw(st.sampled_from(("fast", "slow", "slow", "real"))), pod=draw(st.sampled_from(PODS)),
+            max_attempts=draw(st.integers(1, 3)), expires_s=draw(st.sampled_from(EXPIRES_S)),
+        )  # fmt: skip
+
+    def _covering(self, place: Place) -> tuple[str, ...]:
+        """The accounts that the operator would name: all that limit the campaign, and the first budget, now."""
+        owners = (Owner("Campaign", place.campaign), BUDGETS[0])
+        now, accounts = self.books.now, self.books.accounts
+        return tuple(key for key, each in accounts.items() if each.owner in owners and each.is_open(now))
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(leader=_leaders, recent=_recent, reason=st.sampled_from(("Expired", "NotBound")))
+    def revoke(self, leader: int, recent: int, reason: str) -> None:
+        """Takes a grant back."""
+        self.ask("revoke", self.epochs[-1 - leader], self.attempt(recent).item.id, reason)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(recent=_recent, right=_usually, again=_usually)
+    def dial(self, recent: int, right: bool, again: bool) -> None:
+        """A pod asks for the right to dial: with the nonce of before or another, sometimes the wrong pod."""
+        attempt = self.attempt(recent)
+        pod = attempt.item.pod if right else PODS[attempt.item.pod == PODS[0]]
+        nonce = attempt.nonce if again and attempt.nonce else self.next_id()
+        self.ask("begin_dial", attempt.item.id, pod, nonce)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(recent=_recent, other=st.sampled_from((0, 0, 0, 1, 2)), pod=_pods)
+    def placed(self, recent: int, other: int, pod: str | None) -> None:
+        """Somebody says which call it is; sometimes a second one, or another attempt's."""
+        self.ask("record_placed", self.attempt(recent).item.id, self._sid(recent, other), pod)
+
+    def _sid(self, recent: int, other: int) -> str:
+        """The attempt's own (0), a second one (1), or that of the attempt before it (2)."""
+        attempt = self.attempt(recent + 1 if other == 2 else recent)
+        return f"CA{attempt.item.id.int & 0xFFFFFFFF}-{int(other == 1)}"
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(recent=_recent, other=st.sampled_from((0, 0, 0, 1)), pod=_pods)
+    def answered(self, recent: int, other: int, pod: str | None) -> None:
+        """Somebody picked up."""
+        self.ask("record_answered", self.attempt(recent).item.id, self._sid(recent, other), pod)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(
+        recent=_recent, status=st.sampled_from(ENDS), other=st.sampled_from((None, None, 0, 0, 1, 2)), pod=_pods,
+        duration_s=st.integers(1, 120), bad=st.booleans(),
+    )  # fmt: skip
+    def ended(self, recent: int, status: str, other: int | None, pod: str | None, duration_s: int, bad: bool) -> None:
+        """Somebody says how a call ended: in time, late, twice, in contradiction, or about another call."""
+        sid = None if other is None or status not in FINAL else self._sid(recent, other)
+        evidence = Evidence(
+            status, sid, duration_s if status == "completed" else None,
+            BAD_NUMBER if bad and status == "notPlaced" else None,
+        )  # fmt: skip
+        self.ask("record_ended", self.attempt(recent).item.id, evidence, pod)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(recent=_recent)
+    def cancel(self, recent: int) -> None:
+        """Somebody wants the call to end, or never to begin."""
+        self.ask("request_cancel", self.attempt(recent).item.id)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(leader=_leaders, recent=_recent, right=_usually, over=st.sampled_from((False, False, False, True)))
+    def settle(self, leader: int, recent: int, right: bool, over: bool) -> None:
+        """The operator posts what a call cost, for the end that it saw; sometimes more than was held for it."""
+        attempt = self.attempt(recent)
+        seen = attempt.end_status if right else "completed"
+        self.ask("settle", self.epochs[-1 - leader], attempt.item.id, self._lines(attempt, seen, over), seen)
+
+    def _lines(self, attempt: Attempt, seen: str | None, over: bool) -> list[Line]:
+        if seen != "completed":
+            return []
+        most = attempt.item.amount * (2 if over else 1)
+        return [Line(VOICE, 1, most // 2), Line("carrier_media_stream_minutes", 1, most - most // 2)]
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(leader=_leaders, recent=_recent, price=st.sampled_from((0, 5, 10, 35, 80)))
+    def correct(self, leader: int, recent: int, price: int) -> None:
+        """The carrier's list has another price."""
+        self.ask("correct", self.epochs[-1 - leader], self.attempt(recent).item.id, price)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(leader=_leaders, recent=_recent)
+    def finish(self, leader: int, recent: int) -> None:
+        """A session is over: its person is done in the run."""
+        self.ask("finish", self.epochs[-1 - leader], self.attempt(recent).item.place)
+
+    @precondition(lambda self: self.books.attempts)
+    @rule(recent=st.integers(0, 3), steps=st.integers(1, 5), end=st.sampled_from(ENDS))
+    def go_on(self, recent: int, steps: int, end: str) -> None:
+        """What mostly happens next with an attempt, and then."""
+        for _ in range(steps):
+            attempt = self.attempt(recent)
+            match attempt.state:
+                case "granted":
+                    self.ask("begin_dial", attempt.item.id, attempt.item.pod, attempt.nonce or self.next_id())
+                case "dialing":
+                    if end == "notPlaced":
+                        self.ask("record_ended", attempt.item.id, Evidence(end), None)
+                    else:
+                        self.ask("record_placed", attempt.item.id, self._sid(recent, 0), None)
+                case "placed":
+                    said = Evidence(end, duration_s=70 if end == "completed" else None)
+                    self.ask("record_ended", attempt.item.id, said, None)
+                case "ended" | "settled":
+                    lines = self._lines(attempt, attempt.end_status, over=False)
+                    self.ask("settle", self.epochs[-1], attempt.item.id, lines, attempt.end_status)
+
+    @rule(leader=_leaders, person=st.integers(0, PEOPLE - 1), end=st.sampled_from(ENDS))
+    def call(self, leader: int, person: int, end: str) -> None:
+        """A call as it should be."""
+        place = Place(CAMPAIGNS[0], RUNS[0], person)
+        number = 1 + sum(1 for _ in self.books.attempts_of(place))
+        item = Item(self.next_id(), place, number, 20, self._covering(place))
+        if self.ask("hold", self.epochs[-1 - leader], [item]) != STALE and item.id in self.books.attempts:
+            self.go_on(0, 4, end)
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        """After every step."""
+        assert self.books.now >= BEGINNING
+        self.watch.look(self.books)
+        if self.other is not None:
+            self.other.compare(self.books)

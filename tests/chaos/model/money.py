@@ -1,0 +1,122 @@
+"""The money's half of the model: accounts, their limits, and what is posted to them (docs/architecture.md).
+
+Written from the protocol's words, not from the SQL: where the two differ, one of them is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from tests.chaos.model.facts import BEGINNING, STALE, Account, Entry, Item, Owner, key_of
+
+from callfleet_core.windows import Window
+
+
+class Said(NamedTuple):
+    """The answer to a request to hold."""
+
+    result: str
+    account: str | None = None
+    shortfall: int | None = None
+
+
+HELD = Said("Held")
+
+
+class Money:
+    """Accounts, and the entries that made their balances."""
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.now: datetime = BEGINNING
+        self.epoch = epoch
+        self.accounts: dict[str, Account] = {}
+        self.entries: list[Entry] = []
+
+    def take_epoch(self) -> int:
+        """A new leader: whatever is written under an older epoch has no effect from now on."""
+        self.epoch += 1
+        return self.epoch
+
+    def pass_time(self, seconds: int) -> None:
+        """The clock goes on."""
+        self.now += timedelta(seconds=seconds)
+
+    def set_limit(
+        self,
+        epoch: int,
+        owner: Owner,
+        window: Window,
+        currency: str,
+        limit: int | None,
+        suspended: bool,
+        uid: str,
+        generation: int,
+    ) -> str:
+        """A new object replaces the limit; the same one only with a generation that is not older."""
+        if epoch != self.epoch:
+            return STALE
+        if any(account.owner == owner and account.currency != currency for account in self.accounts.values()):
+            return "CurrencyMismatch"
+        new = Account(owner, window, currency, limit, suspended, uid, generation)
+        known = self.accounts.setdefault(key_of(owner, window), new)
+        if known.uid == uid and generation < known.generation:
+            return "Stale"
+        # Somebody who changes the object has looked at its overrun.
+        known.overrun &= (known.uid, known.generation) == (uid, generation)
+        known.limit, known.suspended, known.closed = limit, suspended, False
+        known.uid, known.generation = uid, generation
+        return "Applied"
+
+    def close_account(self, epoch: int, owner: Owner) -> str | None:
+        """The object is gone: nothing more is held in its accounts, what is open settles into them."""
+        if epoch != self.epoch:
+            return STALE
+        for account in self.accounts.values():
+            account.closed |= account.owner == owner
+        return None
+
+    def refusal(self, item: Item) -> Said | None:
+        """Why the accounts do not cover an item; None: every one of them does.
+
+        What can never be covered comes before money that is missing, and money that is spent before money that only is
+        held; of several accounts the one that misses most is named.
+        """
+        if not item.accounts:
+            return Said("BudgetNotFound")
+        for key in item.accounts:
+            unfit = self._unfit(key, item)
+            if unfit is not None:
+                return Said(unfit, key)
+        limited = [(key, self.accounts[key], self.accounts[key].limit) for key in item.accounts]
+        asked = [(key, account, limit) for key, account, limit in limited if limit is not None]
+        exhausted = [(account.spent + item.amount - limit, key) for key, account, limit in asked]
+        held = [(account.spent + account.held + item.amount - limit, key) for key, account, limit in asked]
+        return _most("BudgetExhausted", exhausted) or _most("BudgetHeld", held)
+
+    def _unfit(self, key: str, item: Item) -> str | None:
+        account = self.accounts.get(key)
+        if account is None or account.closed:
+            return "BudgetNotFound"
+        if account.currency != item.currency:
+            return "CurrencyMismatch"
+        if account.suspended or account.overrun:
+            return "Suspended"
+        return None if account.is_open(self.now) else "WindowClosed"
+
+    def post(self, attempt: UUID, keys: Iterable[str], kind: str, held: int, spent: int, number: int = 0) -> None:
+        """The same posting in each account."""
+        for key in keys:
+            account = self.accounts[key]
+            account.held += held
+            account.spent += spent
+            self.entries.append(Entry(attempt, key, kind, number, held, spent, account.limit))
+
+
+def _most(result: str, shortfalls: Sequence[tuple[int, str]]) -> Said | None:
+    worst = max((short for short, _ in shortfalls), default=0)
+    if worst <= 0:
+        return None
+    return Said(result, next(key for short, key in shortfalls if short == worst), worst)

@@ -23,6 +23,7 @@ from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
 from callfleet_operator.manifests import PoolDefaults
+from callfleet_operator.models import Models
 from callfleet_operator.objects import Key, Meta
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
@@ -65,6 +66,7 @@ class Context:
     dialing: DialStore
     carriers: Carriers
     costs: CostCalculator
+    models: Models
     now: Callable[[], datetime] = utc_now
     # Admission gives slots away and pools remove pods: never at the same time.
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -32,6 +32,12 @@ _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 
 
+# 429: how often a write is tried again, and how long the server may keep everybody waiting for it.
+_TOO_MANY = 429
+_TURNED_AWAY_AT_MOST = 3
+_LONGEST_REST_S = 10.0
+
+
 class ConflictError(CallFleetError):
     """The object changed or vanished meanwhile: look again."""
 
@@ -42,6 +48,12 @@ class TokenBucket:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst, self._tokens = rate, burst, burst
         self._at: float | None = None
+
+    def rest(self, seconds: float) -> None:
+        """Nobody may write for so long."""
+        now = asyncio.get_running_loop().time()
+        self._tokens = min(self._tokens, -seconds * self._rate)
+        self._at = now
 
     async def take(self) -> None:
         """Waits until a write may be made."""
@@ -299,6 +311,15 @@ class Kube:
     async def _write(
         self, method: str, path: str, body: dict[str, Any], *, content_type: str = _JSON
     ) -> dict[str, Any]:
+        for _ in range(_TURNED_AWAY_AT_MOST):
+            await self._bucket.take()
+            try:
+                return await self._request(method, path, body=body, content_type=content_type)
+            except ApiException as error:
+                if error.status != _TOO_MANY:
+                    raise
+                # The server has done nothing of it, and says when it may be asked again: nobody else asks before.
+                self._bucket.rest(_retry_after_s(error))
         await self._bucket.take()
         return await self._request(method, path, body=body, content_type=content_type)
 
@@ -323,6 +344,12 @@ class Kube:
             _request_timeout=REQUEST_TIMEOUT_S,
         )
         return answer
+
+
+def _retry_after_s(error: ApiException) -> float:
+    """What a busy server asks for, in seconds; a second where it asks for nothing."""
+    asked = (error.headers or {}).get("Retry-After", "")
+    return min(float(asked), _LONGEST_REST_S) if asked.isdigit() else 1.0
 
 
 def _path(kind: str, meta: Meta) -> str:

@@ -136,7 +136,7 @@ class Llm(ApiModel):
     """The language model."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
-        description="Its name as Ollama knows it."
+        description="Its name as Ollama knows it; a changed one is pulled first, and the old one serves meanwhile."
     )
 
 
@@ -279,6 +279,13 @@ class WorkerCounts(ApiModel):
     slots_free: int = 0
 
 
+class CampaignModel(ApiModel):
+    """The language model: what calls are made with, and what is still being pulled."""
+
+    serving: Annotated[str, StringConstraints(max_length=100)] | None = None
+    pending: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
 class CampaignStatus(ApiModel):
     """What a campaign does; a projection, PostgreSQL has the truth."""
 
@@ -294,6 +301,7 @@ class CampaignStatus(ApiModel):
     sessions: SessionCounts | None = None
     waiting: list[Waiting] = Field(default_factory=list, max_length=16, json_schema_extra=list_map("reason"))
     money: CampaignMoney | None = None
+    model: CampaignModel | None = None
     workers: WorkerCounts | None = None
     conditions: list[Condition] = conditions_field()
 

@@ -44,6 +44,8 @@ class PendingSession:
     carrier: str | None
     # What each meter of the worst case may run at most.
     caps: tuple[CostLine, ...] = ()
+    # Whether the campaign has a model that serves.
+    model_ready: bool = True
     # Why the gate would not let this call be made: Stopped, NoConsent or DoNotCall.
     refusal: Reason | None = None
     retry_at: datetime | None = None
@@ -147,6 +149,8 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return money
     if session.carrier is None:
         return Wait(session, Reason.CARRIER_NOT_READY)
+    if not session.model_ready:
+        return Wait(session, Reason.MODEL_NOT_READY)
     full = books.by_carrier[session.carrier] >= snapshot.carrier_room.get(session.carrier, 0)
     if full or campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
         return Wait(session, Reason.PACING)

@@ -13,6 +13,7 @@ from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign, Pod, Session, format_time
+from callfleet_operator.plan.model import ModelPlan
 from callfleet_operator.plan.session import condition
 
 _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
@@ -33,6 +34,7 @@ class CampaignView:
     recovering: str | None
     contacts_problem: str | None
     carrier_problem: str | None
+    model: ModelPlan
 
 
 def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
@@ -64,6 +66,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
             "held": format_micros(balance.held_micros if balance else 0),
             "spent": format_micros(balance.spent_micros if balance else 0),
         },
+        "model": {"serving": view.model.serving, "pending": view.model.pending},
         "workers": {"ready": len(ready_pods), "slotsFree": free},
         "conditions": _conditions(view, waiting, bool(ready_pods), now),
     }
@@ -126,6 +129,7 @@ def _conditions(
         holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
         holds("ContactsLoaded", unloaded is None, "Loaded", "InvalidContacts", unloaded or f"{total} contacts"),
         holds("CarrierReady", view.carrier_problem is None, "Ready", "NotUsable", view.carrier_problem or ""),
+        holds("ModelReady", view.model.reason == "Serving", view.model.reason, view.model.reason, view.model.message),
         holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),

@@ -26,6 +26,7 @@ from callfleet_operator.plan.admission import (
     Wait,
     plan_admissions,
 )
+from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, witness
 from callfleet_operator.reconcile import campaign as campaigns
@@ -166,7 +167,7 @@ def _scripts(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str],
     """Each campaign's script as it is now: once a cycle, since all its calls say the same."""
     found = {key: context.store.campaign(*key) for key in {admit.session.campaign for admit in admits}}
     return {
-        key: campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True)
+        key: serving_script(campaign).model_dump(mode="json", by_alias=True, exclude_none=True)
         for key, campaign in found.items()
         if campaign is not None
     }

@@ -18,6 +18,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Session
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.limits import limits_now
+from callfleet_operator.plan.model import plan_model
 from callfleet_operator.reconcile import budget, contacts
 from callfleet_operator.reconcile.session import end_attempt
 
@@ -45,6 +46,8 @@ async def reconcile(context: Context, key: Key) -> None:
         return  # the watch brings it back with its new version
     if context.carriers.of(campaign) is None and campaign.spec.carrier_ref is not None:
         context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
+    if context.models.is_new(campaign.spec.agent.llm.model):
+        context.queue.add(Key("Models"))
     try:
         limit: LimitResult | str = await set_limits(context, campaign, context.now())
     except TimeZoneError as error:
@@ -182,6 +185,7 @@ async def _write_status(context: Context, campaign: Campaign, limit: LimitResult
         recovering=context.trust.recovering,
         contacts_problem=problem,
         carrier_problem=carrier if isinstance(carrier, str) else None,
+        model=plan_model(campaign, context.models.of(campaign.spec.agent.llm.model)),
     )
     status = plan_campaign_status(view, context.now())
     if status is None:

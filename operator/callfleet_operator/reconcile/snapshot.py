@@ -20,6 +20,7 @@ from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Campaign, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.limits import account_keys
+from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.session import retry_time
 from callfleet_operator.reconcile import installation
 
@@ -147,6 +148,7 @@ class _Terms:
     accounts: tuple[str, ...]
     budgets_found: bool
     carrier: str | None
+    model_ready: bool
 
 
 class _TermsOfCampaigns:
@@ -172,7 +174,9 @@ class _TermsOfCampaigns:
         except TimeZoneError:
             return None  # its Campaign says that it stalls, and why
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
-        return _Terms(pool, accounts, found, carrier.account_sid if isinstance(carrier, CarrierAccount) else None)
+        sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
+        model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
+        return _Terms(pool, accounts, found, sid, model.serving is not None)
 
 
 def _pending(session: Session, campaign: Campaign, terms: _Terms) -> PendingSession:
@@ -191,6 +195,7 @@ def _pending(session: Session, campaign: Campaign, terms: _Terms) -> PendingSess
         accounts=terms.accounts,
         budgets_found=terms.budgets_found,
         carrier=terms.carrier,
+        model_ready=terms.model_ready,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from callfleet_core.api.callsession import Reason
+from callfleet_core.pricing import CostLine
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class PendingSession:
     budgets_found: bool
     # The SID of the account that calls; None while there is none that could.
     carrier: str | None
+    # What each meter of the worst case may run at most.
+    caps: tuple[CostLine, ...] = ()
     # Whether the campaign has a model that serves.
     model_ready: bool = True
     # Why the gate would not let this call be made: Stopped, NoConsent or DoNotCall.

@@ -204,6 +204,7 @@ def _hold_request(
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
         max_attempts=campaign.spec.attempts.max,
+        caps=admit.session.caps,
         script=scripts[admit.session.campaign],
     )
 

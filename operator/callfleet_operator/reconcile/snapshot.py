@@ -13,7 +13,7 @@ from callfleet_core.carriers import CarrierAccount
 from callfleet_core.errors import NoPriceError
 from callfleet_core.ledger import OPEN_STATES, Attempt
 from callfleet_core.money import parse_micros
-from callfleet_core.pricing import CallBounds, total_micros
+from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
@@ -85,16 +85,16 @@ def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, in
 
 async def _worst_cases(
     context: Context, sessions: Mapping[tuple[str, str], Session]
-) -> dict[tuple[str, str], int | None]:
-    """What must be held for each session, in micros; None where no price covers its destination."""
+) -> dict[tuple[str, str], tuple[CostLine, ...] | None]:
+    """What must be held for each session, a line a meter; None where no price covers its destination."""
     contacts = [UUID(session.spec.contact_id) for session in sessions.values()]
     prefixes = await context.contacts.prefixes(contacts)
-    now, known = context.now(), dict[tuple[str, int], int | None]()
+    now, known = context.now(), dict[tuple[str, int], tuple[CostLine, ...] | None]()
 
-    def worst(prefix: str, limit_s: int) -> int | None:
+    def worst(prefix: str, limit_s: int) -> tuple[CostLine, ...] | None:
         if (prefix, limit_s) not in known:
             try:
-                known[prefix, limit_s] = total_micros(context.costs.worst_case(CallBounds(prefix, limit_s), now))
+                known[prefix, limit_s] = tuple(context.costs.worst_case(CallBounds(prefix, limit_s), now))
             except NoPriceError:
                 known[prefix, limit_s] = None
         return known[prefix, limit_s]
@@ -118,9 +118,10 @@ async def _with_what_postgres_knows(
             item,
             refusal=Reason(refusal) if refusal else None,
             retry_at=retries.get(item.key),
-            hold_micros=worst[item.key],
+            hold_micros=None if lines is None else total_micros(lines),
+            caps=lines or (),
         )
-        for item, refusal in zip(pending, refusals, strict=True)
+        for item, refusal, lines in zip(pending, refusals, (worst[item.key] for item in pending), strict=True)
     ]
 
 

@@ -348,7 +348,8 @@ class Kube:
 
 def _retry_after_s(error: ApiException) -> float:
     """What a busy server asks for, in seconds; a second where it asks for nothing."""
-    asked = (error.headers or {}).get("Retry-After", "")
+    headers: Mapping[str, str] = error.headers or {}
+    asked = headers.get("Retry-After", "")
     return min(float(asked), _LONGEST_REST_S) if asked.isdigit() else 1.0
 
 

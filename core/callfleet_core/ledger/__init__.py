@@ -11,6 +11,7 @@ from callfleet_core.ledger.records import (
     HoldResult,
     LimitResult,
     Numbers,
+    OpenAttempt,
     account_key,
 )
 from callfleet_core.ledger.store import MAX_ATTEMPTS_A_CYCLE, OVERSPENT_HOLDS, Ledger
@@ -28,6 +29,7 @@ __all__ = [
     "Ledger",
     "LimitResult",
     "Numbers",
+    "OpenAttempt",
     "account_key",
     "assert_epoch",
 ]

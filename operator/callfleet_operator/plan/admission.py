@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,6 +71,7 @@ class Snapshot:
     pending: Sequence[PendingSession]
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
+    # In the order in which they are given away (plan/slots).
     slots: Sequence[Slot]
     # Calls that each carrier account takes beside those that are open; all its campaigns share it.
     carrier_room: Mapping[str, int]
@@ -104,7 +105,7 @@ class _Books:
     planned_micros: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     by_carrier: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    slots: dict[tuple[str, str], list[Slot]] = field(default_factory=lambda: defaultdict(list))
+    slots: dict[tuple[str, str], deque[Slot]] = field(default_factory=lambda: defaultdict(deque))
 
 
 def plan_admissions(snapshot: Snapshot, now: datetime) -> list[Admit | Wait]:
@@ -155,7 +156,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         books.planned_micros[account] += hold_micros
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
-    return Admit(session, books.slots[session.pool].pop())
+    return Admit(session, books.slots[session.pool].popleft())
 
 
 def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait | None:

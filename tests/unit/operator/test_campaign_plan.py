@@ -9,7 +9,7 @@ import pytest
 
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.campaign import CampaignView, WorkersView, plan_campaign_status
 
 NOW = datetime(2026, 11, 22, 14, tzinfo=UTC)
 BODY: dict[str, Any] = {
@@ -33,8 +33,7 @@ def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
         campaign=Campaign.of(BODY),
         contacts=counts,
         sessions=[],
-        pods=[],
-        busy_pods=frozenset(),
+        workers=WorkersView(),
         balance=None,
         stalled=None,
         recovering=None,

@@ -45,6 +45,7 @@ from callfleet_operator.reconcile import (
     session,
     witness,
 )
+from callfleet_operator.reconcile.pods import pool_keys
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 from callfleet_operator.watches import Watches
@@ -214,8 +215,8 @@ class Engine:
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
             context.queue.add(Key("Admission"))
-            for pod in context.store.pods(key.namespace):
-                context.queue.add(Key("Pool", key.namespace, pod.pool))
+            for pool_key in pool_keys(context, key.namespace):
+                context.queue.add(pool_key)
             return
         context.queue.add(key)
         if key.kind == "CallSession":

@@ -19,7 +19,7 @@ from callfleet.installation import Installation
 LISTENER, BEHIND, BUSY, UNREACHABLE = "+15550100120", "+15550100121", "+15550100122", "+15550100123"
 WANTED, LOST, GATED = "+15550100124", "+15550100125", "+15550100126"
 HOLD = "0.036"
-WORKER = {"slotsPerWorker": 5, "maxWorkers": 1}
+WORKER = {"slotsPerWorker": 5, "maxWorkers": 1, "resources": {"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}}}
 FINAL = {"Completed", "Failed", "Canceled"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,6 +82,7 @@ class Snapshot:
     pending: Sequence[PendingSession]
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
+    # In the order in which they are given away (plan/slots).
     slots: Sequence[Slot]
     # Calls that each carrier account takes beside those that are open; all its campaigns share it.
     carrier_room: Mapping[str, int]
@@ -121,7 +122,7 @@ class _Books:
     paced: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     by_carrier: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    slots: dict[tuple[str, str], list[Slot]] = field(default_factory=lambda: defaultdict(list))
+    slots: dict[tuple[str, str], deque[Slot]] = field(default_factory=lambda: defaultdict(deque))
 
 
 def plan_admissions(snapshot: Snapshot, now: datetime) -> list[Admit | Wait]:
@@ -181,7 +182,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         books.planned_micros[account] += session.hold_micros
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
-    return Admit(session, slots.pop())
+    return Admit(session, slots.popleft())
 
 
 def _pacing(

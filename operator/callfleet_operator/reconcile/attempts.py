@@ -103,13 +103,15 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
     # A canceled call was ended at the carrier: its callback may be missing, too.
     canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
-    # Nobody would talk to whoever picks up now.
-    lost = attempt.answered_at is None and _is_pod_gone(context, attempt)
+    # Nobody would talk to whoever picks up now. A call that was answered is ended by the gateway, whose leg is dead.
+    gone = _is_pod_gone(context, attempt)
+    lost = attempt.answered_at is None and gone
     if _asked_lately(attempt, now):
         return
     # A completed callback may be lost: a call is asked after now and then while it is thought to be live.
     quiet_for = now - (attempt.last_lookup_at or placed)
-    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < LIVE_POLL_EVERY:
+    patience = POLL_EVERY if gone else LIVE_POLL_EVERY
+    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < patience:
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
     carrier = await context.carriers.client(attempt.account_sid)

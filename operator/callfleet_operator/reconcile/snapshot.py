@@ -25,8 +25,10 @@ from callfleet_operator.plan.limits import account_keys
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time
+from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
+from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
 
 
 async def take_snapshot(
@@ -267,18 +269,6 @@ def covering_accounts(
 
 def free_slots(context: Context, attempts: Sequence[OpenAttempt]) -> list[Slot]:
     """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
-    taken = Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
-    slots: list[Slot] = []
-    sizes = {
-        (campaign.meta.namespace, pool_name(campaign.spec, context.pool_defaults)): (
-            campaign.spec.worker.slots_per_worker
-        )
-        for campaign in context.store.campaigns()
-    }
-    for pod in sorted(context.store.pods(), key=lambda item: item.meta.name):
-        if not pod.ready or pod.meta.deleted or pod.finished:
-            continue
-        pool = (pod.meta.namespace, pod.pool)
-        free = sizes.get(pool, 0) - taken[pod.meta.uid]
-        slots += [Slot(pool, pod.meta.name, pod.meta.uid)] * max(0, free)
-    return slots
+    taken = open_by_pod(attempts)
+    namespaces = {pod.meta.namespace for pod in context.store.pods()}
+    return packed_slots(place for namespace in sorted(namespaces) for place in taking_calls(context, namespace, taken))

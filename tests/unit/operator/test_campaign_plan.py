@@ -9,7 +9,7 @@ import pytest
 
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.campaign import CampaignView, WorkersView, plan_campaign_status
 from callfleet_operator.plan.model import ModelPlan
 
 NOW = datetime(2026, 11, 22, 14, tzinfo=UTC)
@@ -34,8 +34,7 @@ def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
         campaign=Campaign.of(BODY),
         contacts=counts,
         sessions=[],
-        pods=[],
-        busy_pods=frozenset(),
+        workers=WorkersView(),
         balance=None,
         stalled=None,
         recovering=None,

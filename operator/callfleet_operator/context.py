@@ -50,6 +50,14 @@ class Trust:
 
 
 @dataclass
+class Turns:
+    """What the last plan left for the next: each campaign's lead over the least served (plan/turns)."""
+
+    leads_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    planned_at: datetime | None = None
+
+
+@dataclass
 class Context:
     """The operator's parts, and the little that it remembers between reconciles."""
 
@@ -79,6 +87,7 @@ class Context:
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
     loaded_contacts: dict[str, int] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def recovery(self) -> RecoveryBook:

@@ -29,6 +29,10 @@ PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
 
 
+# With up to three decimals; a rule of the spec says how much.
+CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
+
+
 class ConsentSpec(ApiModel):
     """That a person agreed to be called; without it the session waits with NoConsent."""
 
@@ -115,6 +119,11 @@ class CallSpec(ApiModel):
 class Pacing(ApiModel):
     """How fast the campaign calls."""
 
+    calls_per_second: CallsPerSecond | None = Field(
+        default=None,
+        description='The most calls begun a second, as a decimal such as "0.5" (one call in two seconds); only its'
+        " carrier account's pace unless said.",
+    )
     max_concurrent: int = Field(default=10, ge=1, le=1000, description="The most calls at once.")
 
 
@@ -213,6 +222,13 @@ class CampaignSpec(ApiModel):
         default=86400, ge=0, le=31536000, description="Finished CallSessions are deleted after so long; records stay."
     )
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
+    weight: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="Its share of the slots among campaigns of the same priority: twice the weight, twice the calls at"
+        " once.",
+    )
     limits: CampaignLimits = Field(default=CampaignLimits())
     budget_refs: list[BudgetRef] = Field(
         default_factory=list,
@@ -322,6 +338,11 @@ SPEC_RULES: dict[str, Any] = rules(
         "has(self.carrierRef) == has(oldSelf.carrierRef) && "
         "(!has(self.carrierRef) || self.carrierRef.name == oldSelf.carrierRef.name)",
         "carrierRef cannot be changed: make a new Campaign instead",
+    ),
+    rule(
+        "!has(self.pacing.callsPerSecond) || (quantity(self.pacing.callsPerSecond).isGreaterThan(quantity('0'))"
+        " && quantity(self.pacing.callsPerSecond).compareTo(quantity('100')) <= 0)",
+        "pacing.callsPerSecond must be above 0 and at most 100: to stop a campaign, set suspend",
     ),
     rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",

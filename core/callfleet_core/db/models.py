@@ -127,6 +127,9 @@ class CampaignRow(Base):
     generation: Mapped[int] = mapped_column(BigInteger)
     suspended: Mapped[bool] = mapped_column(server_default="false")
     closed: Mapped[bool] = mapped_column(server_default="false")
+    # The campaign's own pace, if it has one, and when it lets the next call be dialled.
+    calls_per_second: Mapped[Decimal | None] = mapped_column(Numeric(8, 3))
+    next_dial_at: Mapped[datetime | None]
 
 
 class CampaignContact(Base):

@@ -11,6 +11,7 @@ from callfleet_core.ledger.records import (
     HoldResult,
     LimitResult,
     Numbers,
+    OpenAttempt,
     Settlement,
     account_key,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Ledger",
     "LimitResult",
     "Numbers",
+    "OpenAttempt",
     "Settlement",
     "account_key",
     "assert_epoch",

@@ -160,6 +160,18 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class OpenAttempt:
+    """An attempt that is not settled, as far as it takes a place: in its campaign, at its account, in its pod."""
+
+    state: str
+    namespace: str
+    campaign: str
+    session_name: str
+    account_sid: str
+    granted_pod_uid: str
+
+
+@dataclass(frozen=True)
 class Numbers:
     """Whom an attempt dials, and from which number; E.164."""
 

@@ -17,7 +17,15 @@ from callfleet_core.db.outages import until_done
 from callfleet_core.ledger.batch import settlement_document
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.holding import HoldDesk
-from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult, Settlement
+from callfleet_core.ledger.records import (
+    Attempt,
+    Balance,
+    HoldAnswer,
+    HoldRequest,
+    LimitResult,
+    OpenAttempt,
+    Settlement,
+)
 from callfleet_core.pricing import CostLine
 from callfleet_core.windows import Window
 
@@ -164,11 +172,20 @@ class Ledger:
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name."""
         rows = await self._attempts(
-            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'",
+            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'"
+            " AND NOT EXISTS (SELECT 1 FROM dial_attempts n WHERE n.namespace = a.namespace"
+            " AND n.session_name = a.session_name AND n.number > a.number AND n.state <> 'revoked')",
+            limit=None,  # the names are the bound
             namespace=namespace,
             names=list(session_names),
         )
-        return {attempt.session_name: attempt for attempt in sorted(rows, key=lambda attempt: attempt.number)}
+        return {attempt.session_name: attempt for attempt in rows}
+
+    async def open_attempts(self) -> list[OpenAttempt]:
+        """All attempts that are granted, dialing, placed or ended and not settled; there are no more than slots."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(text(_OPEN_ATTEMPTS))
+            return [OpenAttempt(*row) for row in rows]
 
     async def known_sids(self, sids: Sequence[str]) -> set[str]:
         """Those of the carrier's calls that are some attempt's."""
@@ -204,15 +221,15 @@ class Ledger:
             rows = await connection.execute(text(_OVERSPENT))
             return [str(row.key) for row in rows]
 
-    async def _attempts(self, where: str, **parameters: Any) -> list[Attempt]:
+    async def _attempts(self, where: str, limit: int | None = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
         query = (
             f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
-            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {MAX_ATTEMPTS_A_CYCLE}"
+            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT :limit"
         )
         async with self._engine.connect() as connection:
-            rows = await connection.execute(text(query), parameters)
+            rows = await connection.execute(text(query), {**parameters, "limit": limit})
             return [Attempt(**row) for row in rows.mappings()]
 
     async def _write(self, call: str, **parameters: Any) -> Any:
@@ -233,6 +250,11 @@ class Ledger:
         await until_done(execute)
 
 
+# Each arm is what a partial index has, as in unsettled_attempts.
+_OPEN_ATTEMPTS: Final = (
+    f"SELECT {', '.join(OpenAttempt.__dataclass_fields__)} FROM dial_attempts"  # noqa: S608  # names of our own
+    " WHERE state IN ('granted', 'dialing', 'placed') OR state = 'ended'"
+)
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """
 SELECT account_id FROM (

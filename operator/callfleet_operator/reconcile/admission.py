@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +20,13 @@ from callfleet_core.runs import Run
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
-from callfleet_operator.objects import Key, Session, format_time
+from callfleet_operator.objects import Key, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
+    Snapshot,
     Wait,
+    leads_after,
     plan_admissions,
 )
 from callfleet_operator.plan.model import serving_script
@@ -36,6 +39,8 @@ from callfleet_operator.reconcile.snapshot import take_snapshot
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
 MAX_HOLDS_A_CYCLE = 500
+# Reasons written in one cycle, likewise: nobody who could be called waits until thousands were told why they are not.
+MAX_WAITS_A_CYCLE = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -50,17 +55,24 @@ async def reconcile(context: Context) -> None:
 async def _cycle(context: Context) -> None:
     await witness.assert_trusted(context)
     await put_limits_in_force(context)
-    attempts = await context.ledger.unsettled_attempts()
-    snapshot, sessions = await take_snapshot(context, attempts)
+    snapshot, sessions = await take_snapshot(context, await context.ledger.open_attempts())
     decisions = plan_admissions(snapshot, context.now())
+    _remember_turns(context, snapshot, decisions)
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
-    for wait in waits:
-        await _write_wait(context, sessions[wait.session.key], wait)
+    await _write_waits(context, waits, sessions)
     for pool in {item.session.pool for item in decisions}:
         context.queue.add(Key("Pool", *pool))
+
+
+def _remember_turns(context: Context, snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> None:
+    """Who has had more than the least served, for the next plan; a new leader begins with what is open."""
+    now, turns = context.now(), context.turns
+    passed_s = 0.0 if turns.planned_at is None else max(0.0, (now - turns.planned_at).total_seconds())
+    turns.leads_s = leads_after(snapshot, decisions, passed_s)
+    turns.planned_at = now
 
 
 async def put_limits_in_force(context: Context) -> None:
@@ -226,20 +238,23 @@ def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
     return Wait(admit.session, Reason(answer.result.value), answer.shortfall_micros)
 
 
+async def _write_waits(context: Context, waits: Sequence[Wait], sessions: Mapping[tuple[str, str], Session]) -> None:
+    """Writes what is not said yet; what is left over comes in the next cycle, after whoever can be admitted then."""
+    news = [wait for wait in waits if not _says_so(sessions[wait.session.key].status, wait, context.now())]
+    for wait in news[:MAX_WAITS_A_CYCLE]:
+        await _write_wait(context, sessions[wait.session.key], wait)
+    if len(news) > MAX_WAITS_A_CYCLE:
+        context.queue.add(Key("Admission"))
+
+
 async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
-    now = context.now()
-    retry_at = wait.retry_at
-    status = session.status
-    shortfall = None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
-    if (
-        status.get("reason") == wait.reason.value
-        and status.get("shortfall") == shortfall
-        and status.get("retryAt") == (format_time(retry_at) if retry_at else None)
-    ):
+    now, status = context.now(), session.status
+    if _says_so(status, wait, now):
         return
-    message = f"{shortfall} {wait.session.currency} missing" if shortfall else ""
+    shortfall = _shortfall(wait)
+    message = f"{shortfall} {wait.session.currency} missing" if shortfall else wait.message
     wanted = pending_status(
-        status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=retry_at, message=message
+        status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=wait.retry_at, message=message
     )
     try:
         body = await context.kube.write_status("CallSession", session.meta, wanted)
@@ -250,6 +265,20 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     context.queue.add(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
         await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
+
+
+def _shortfall(wait: Wait) -> str | None:
+    return None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
+
+
+def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
+    """Whether the status says this already. An expected time that moves is written again once it has passed."""
+    if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
+        return False
+    said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
+    if said is None or meant is None or wait.reason is not Reason.PACING:
+        return bool(said == meant)
+    return parse_time(said) > now
 
 
 # Reasons that somebody may want to act on; the others come and go by themselves.

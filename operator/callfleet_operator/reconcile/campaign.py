@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 import structlog
@@ -70,7 +71,7 @@ async def reconcile(context: Context, key: Key) -> None:
 
 async def mirror(context: Context, campaign: Campaign) -> None:
     """Says what begin_dial may count on, before anything else: a suspended or deleted campaign dials nobody."""
-    meta = campaign.meta
+    meta, pace = campaign.meta, campaign.spec.pacing.calls_per_second
     await context.contacts.mirror_campaign(
         namespace=meta.namespace,
         name=meta.name,
@@ -78,6 +79,7 @@ async def mirror(context: Context, campaign: Campaign) -> None:
         generation=meta.generation,
         suspended=campaign.spec.suspend,
         closed=meta.deleted,
+        calls_per_second=None if pace is None else Decimal(pace),
     )
     context.in_force[Key("Campaign", meta.namespace, meta.name)] = meta.version
 

@@ -49,6 +49,7 @@ from callfleet_operator.plan.session import (
     plan_session,
     retry_time,
 )
+from callfleet_operator.plan.turns import Share
 
 NAMESPACE: Final = "sales"
 POOL: Final = (NAMESPACE, "pool")
@@ -197,7 +198,7 @@ class PlannedMachine(LedgerMachine):
         }  # fmt: skip
         views = {
             (NAMESPACE, name): CampaignView(
-                each.suspended, 5, sum(a.item.place.campaign == name for a in books.open_attempts())
+                each.suspended, 5, Share(open_calls=sum(a.item.place.campaign == name for a in books.open_attempts()))
             )
             for name, each in books.campaigns.items()
         }

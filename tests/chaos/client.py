@@ -107,7 +107,7 @@ async def _step(player: Player) -> None:
         await moves.hold(player, 1)
     elif chance < 0.19:
         await moves.hold(player, choose.choice(_BATCHES))
-    elif chance < 0.19:
+    elif chance < 0.21:
         await settle_all(player)
     else:
         await moves.move(player, choose.choice(list(player.known.values())))

@@ -192,7 +192,7 @@ USUAL: Final[dict[str, dict[Move, int]]] = {
     "granted": _ANY | {begin: 60, revoke: 12, cancel: 3},
     "dialing": _ANY | {placed: 35, ended: 30, begin: 8, settle: 6},
     "placed": _ANY | {answered: 10, ended: 45, placed: 5, settle: 9},
-    "ended": _ANY | {settle: 50, ended: 14},
+    "ended": _ANY | {settle: 35, ended: 14},
     "over": _ANY | {ended: 6, settle: 6},
 }
 

@@ -42,11 +42,15 @@ async def settle_all(player: Player) -> None:
     over = [each for each in attempts if _to_settle(each)]
     chosen = player.random.sample(over, min(len(over), player.random.choice((5, 20, 60))))
     people = {person: index for index, person in enumerate(player.world.people)}
-    await _post(player, [
-        (player.known.get(each.id)
-         or Known(each.id, people[each.contact_id], int(each.run_id), each.hold_micros), each.end_status)
-        for each in chosen
-    ])  # fmt: skip
+    batch = [(player.known.get(each.id) or _met(each, people[each.contact_id]), each.end_status) for each in chosen]
+    for known, _ in batch:
+        if player.random.random() < 0.15:  # a callback comes between look and posting
+            await ended(player, known)
+    await _post(player, batch)
+
+
+def _met(attempt: Attempt, person: int) -> Known:
+    return Known(attempt.id, person, int(attempt.run_id), attempt.hold_micros)
 
 
 def _to_settle(attempt: Attempt) -> bool:
@@ -58,7 +62,6 @@ async def _post(player: Player, batch: Sequence[tuple[Known, str | None]]) -> No
     asked = [(player.history.next_key(), known, seen, _cost(player, known, seen)) for known, seen in batch]
     if not asked:
         return
-    epoch = player.ledger.epoch
     settlements = [
         Settlement(known.id, [CostLine(key, Decimal(1), amount)], seen) for key, known, seen, amount in asked
     ]
@@ -76,14 +79,15 @@ async def _post(player: Player, batch: Sequence[tuple[Known, str | None]]) -> No
         except Exception as error:  # noqa: BLE001  # it is every operation's
             posting.set_exception(error)
 
-    answers = [
-        player.ask(
-            "settle", {"epoch": epoch, "id": str(known.id), "amount": amount, "seen": seen}, answer_of(place), key=key
-        )
-        for place, (key, known, seen, amount) in enumerate(asked)
-    ]
+    async def ask(place: int) -> str | None:
+        key, known, seen, amount = asked[place]
+        # The epoch is read as the operations are written down: the hands of a client share their ledger.
+        args = {"epoch": player.ledger.epoch, "id": str(known.id), "amount": amount, "seen": seen}
+        state: str | None = await player.ask("settle", args, answer_of(place), key=key)
+        return state
+
     # The operations are all written down before the first word is sent.
-    *states, _ = await asyncio.gather(*answers, post())
+    *states, _ = await asyncio.gather(*map(ask, range(len(asked))), post())
     for known, state in zip((known for _, known, _, _ in asked), states, strict=True):
         if state == "settled":
             known.state = "over"

@@ -41,7 +41,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     sessions = [item for item in view.sessions if item.spec.run_id == spec.run_id]
     states = Counter(item.state for item in sessions)
     total, done = view.contacts.total, view.contacts.done
-    waiting = _waiting(sessions)
+    waiting = waiting_by_reason(sessions)
     ready_pods = [pod for pod in view.pods if pod.ready and not pod.meta.deleted]
     free = sum(pod.meta.uid not in view.busy_pods for pod in ready_pods) * spec.worker.slots_per_worker
     balance = view.balance
@@ -78,7 +78,8 @@ def _problem(view: CampaignView) -> str | None:
     return view.recovering or view.contacts_problem or view.carrier_problem
 
 
-def _waiting(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+def waiting_by_reason(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    """How many pending sessions wait for each reason, the least shortfall and the earliest retry; at most 16."""
     groups: dict[str, list[Session]] = {}
     for item in sessions:
         reason = item.status.get("reason")

@@ -114,6 +114,12 @@ class Session:
         return SessionState(self.status.get("state") or SessionState.PENDING)
 
     @property
+    def position(self) -> int:
+        """Its contact's place in the run; 0 for one made by hand."""
+        text = self.meta.annotations.get("callfleet.dev/position", "0")
+        return int(text) if text.isdigit() else 0
+
+    @property
     def is_terminal(self) -> bool:
         """True once the session is over for good."""
         return self.state in TERMINAL_STATES

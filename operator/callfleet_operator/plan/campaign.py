@@ -58,7 +58,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     sessions = [item for item in view.sessions if item.spec.run_id == spec.run_id]
     states = Counter(item.state for item in sessions)
     total, done = view.contacts.total, view.contacts.done
-    waiting = _waiting(sessions)
+    waiting = waiting_by_reason(sessions)
     workers, balance = view.workers, view.balance
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
@@ -94,7 +94,8 @@ def _problem(view: CampaignView) -> str | None:
     return view.recovering or view.contacts_problem or view.carrier_problem
 
 
-def _waiting(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+def waiting_by_reason(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    """How many pending sessions wait for each reason, the least shortfall and the earliest retry; at most 16."""
     groups: dict[str, list[Session]] = {}
     for item in sessions:
         reason = item.status.get("reason")

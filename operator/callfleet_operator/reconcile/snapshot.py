@@ -204,13 +204,12 @@ def _pending(
     item: _Candidate, prospect: Prospect, lines: tuple[CostLine, ...] | None, retry_at: datetime | None
 ) -> PendingSession:
     session, campaign, terms = item.session, item.campaign, item.terms
-    position = session.meta.annotations.get("callfleet.dev/position", "0")
     return PendingSession(
         key=item.key,
         campaign=(campaign.meta.namespace, campaign.meta.name),
         pool=terms.pool,
         priority=session.spec.priority,
-        position=int(position) if position.isdigit() else 0,
+        position=session.position,
         created=campaign.meta.created,
         currency=session.spec.currency,
         hold_micros=None if lines is None else total_micros(lines),

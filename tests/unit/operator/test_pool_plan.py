@@ -110,6 +110,11 @@ def test_nothing_is_made_anew_for_calls_that_end_on_earlier_pods() -> None:
     assert (done.create, done.closing, done.delete) == (0, (), ())
 
 
+def test_a_new_pod_that_nobody_waits_for_goes_though_calls_go_on_elsewhere() -> None:
+    done = plan(pod(0), wanted=1, fresh=0, earlier=(old(0),), live={"pool-0/0": 1})
+    assert names(done.idle) == ["pool-1-0"]
+
+
 DEMAND = Demand(
     waiting=0, on_own=0, on_earlier=0, on_others=0, max_concurrent=10, slots_per_worker=2, min_workers=0,
     max_workers=4, active=True, deleted=False,

@@ -13,6 +13,7 @@ from callfleet.cluster.errors import ClusterError
 from callfleet.contacts import contacts_app
 from callfleet.database.commands import database_app
 from callfleet.demo.commands import demo
+from callfleet.explain import explain
 from callfleet.hostservices import HostServiceError
 from callfleet.images import ImageError, images_app
 from callfleet.interrupts import Interrupts, end_with_make
@@ -37,6 +38,7 @@ app.add_typer(images_app, name="images")
 app.add_typer(calls_app, name="calls")
 app.add_typer(contacts_app, name="contacts")
 app.command("demo")(demo)
+app.command("explain")(explain)
 app.command("simulator", context_settings=PASS_ON)(simulator)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 from sqlalchemy import text
@@ -53,6 +54,16 @@ def session_name(campaign: str, run_id: str, contact: UUID) -> str:
     return f"{campaign}-{run_id.lower()}-{''.join(characters)}"
 
 
+@dataclass(frozen=True)
+class Prospect:
+    """What is known of a call before it is made: what its price depends on, the gate's word, None where it may be made,
+    and whether another call to the same number is open."""
+
+    prefix: str
+    refusal: str | None
+    number_busy: bool
+
+
 class ContactBook:
     """Contacts, and the mirror of the campaigns that may call them."""
 
@@ -63,15 +74,23 @@ class ContactBook:
         self._epoch = epoch
 
     async def mirror_campaign(
-        self, *, namespace: str, name: str, uid: str, generation: int, suspended: bool, closed: bool
+        self,
+        *,
+        namespace: str,
+        name: str,
+        uid: str,
+        generation: int,
+        suspended: bool,
+        closed: bool,
+        calls_per_second: Decimal | None = None,
     ) -> None:
-        """Says what begin_dial may count on: suspended or deleted campaigns dial nobody."""
+        """Says what begin_dial may count on: suspended or deleted campaigns dial nobody, the others at their pace."""
         async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(
                 text(_MIRROR_CAMPAIGN),
                 {
                     "namespace": namespace, "name": name, "uid": uid, "generation": generation,
-                    "suspended": suspended, "closed": closed,
+                    "suspended": suspended, "closed": closed, "pace": calls_per_second,
                 },
             )  # fmt: skip
 
@@ -88,6 +107,15 @@ class ContactBook:
         async with self._engine.connect() as connection:
             rows = await connection.execute(text("SELECT namespace, name FROM campaigns WHERE NOT closed"))
             return [(row.namespace, row.name) for row in rows]
+
+    async def next_dials(self) -> dict[tuple[str, str], datetime]:
+        """When each campaign whose own pace makes it wait may dial next, by namespace and name.
+
+        In UTC, by PostgreSQL's clock; never later than one interval from now.
+        """
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(text(_NEXT_DIALS))
+            return {(row.namespace, row.name): row.next_dial_at for row in rows}
 
     async def allow(self, numbers: Sequence[str]) -> None:
         """Replaces the numbers that a real carrier may dial."""
@@ -109,27 +137,43 @@ class ContactBook:
             )
             return {row.id: row.dial_prefix for row in rows}
 
-    async def refusals(self, calls: Sequence[tuple[UUID, str | None]]) -> list[str | None]:
-        """The gate's word on calling each contact with the account of that SID now, in their order; None: they may be.
+    async def prospects(self, calls: Sequence[tuple[str, str | None]]) -> list[Prospect]:
+        """What is known of calling each contact, by id, with the account of that SID now; in their order.
 
         The ledger asks the same gate again when it holds the money, and once more when the call is dialled.
         """
         async with self._engine.connect() as connection:
             rows = await connection.execute(
-                text(
-                    "SELECT gate_refusal(asked.id, asked.account) FROM unnest(CAST(:ids AS uuid[]),"
-                    " CAST(:accounts AS text[])) WITH ORDINALITY AS asked (id, account, place) ORDER BY place"
-                ),
+                text(_PROSPECTS),
                 {"ids": [contact for contact, _ in calls], "accounts": [account for _, account in calls]},
             )
-            return list(rows.scalars())
+            return [Prospect(row.prefix, row.refusal, row.busy) for row in rows]
+
+    async def refusals(self, calls: Sequence[tuple[UUID, str | None]]) -> list[str | None]:
+        """The gate's word on each of these calls, in their order; None: it may be made."""
+        return [item.refusal for item in await self.prospects([(str(contact), account) for contact, account in calls])]
 
 
 _MIRROR_CAMPAIGN = """
-INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed)
-VALUES (:namespace, :name, :uid, :generation, :suspended, :closed)
+INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed, calls_per_second)
+VALUES (:namespace, :name, :uid, :generation, :suspended, :closed, :pace)
 ON CONFLICT (namespace, name) DO UPDATE SET uid = EXCLUDED.uid, generation = EXCLUDED.generation,
-    suspended = EXCLUDED.suspended,
+    suspended = EXCLUDED.suspended, calls_per_second = EXCLUDED.calls_per_second,
     closed = EXCLUDED.closed OR (campaigns.closed AND campaigns.uid = EXCLUDED.uid)
 WHERE campaigns.uid <> EXCLUDED.uid OR campaigns.generation <= EXCLUDED.generation
+"""
+_NEXT_DIALS = """
+SELECT namespace, name, next_dial_at FROM campaigns
+WHERE NOT closed AND pace_wait(next_dial_at, dial_interval(calls_per_second), clock_timestamp()) IS NOT NULL
+"""
+# One statement for all who wait: the gate is inlined, and the open numbers, few beside them, are read once.
+_PROSPECTS = """
+SELECT COALESCE(c.dial_prefix, '') AS prefix, g.reason AS refusal,
+       COALESCE(c.number_hash IN (
+           SELECT number_hash FROM dial_attempts WHERE state IN ('granted', 'dialing', 'placed')), false) AS busy
+FROM unnest(CAST(CAST(:ids AS text[]) AS uuid[]), CAST(:accounts AS text[]))
+    WITH ORDINALITY AS asked (id, account, place)
+LEFT JOIN contacts c ON c.id = asked.id
+CROSS JOIN LATERAL gate(asked.id, asked.account) g
+ORDER BY asked.place
 """

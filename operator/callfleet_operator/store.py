@@ -120,6 +120,10 @@ class Store:
             and (campaign is None or item.spec.campaign == campaign)
         ]
 
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        """A worker pod, if seen."""
+        return self._pods.get(Key("Pod", namespace, name))
+
     def pods(self, namespace: str | None = None, pool: str | None = None) -> list[Pod]:
         """All worker pods, or those of a pool."""
         return [

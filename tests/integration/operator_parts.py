@@ -25,6 +25,7 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
+from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import campaign, session, witness
@@ -100,24 +101,15 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-@asynccontextmanager
-async def operator(
-    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9", *, knows_database: bool = False
-) -> AsyncIterator[Operator]:
-    """An operator that leads; nothing runs by itself.
-
-    Databases are of one test, the API server of many: a witness of another database is gone, unless this one is known.
-    """
-    if not knows_database:
-        forget_database(server)
+async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://127.0.0.1:9") -> Context:
+    """The parts of an operator that has taken the epoch; nothing of the cluster is seen yet."""
     settings = _settings(engine, carrier_url)
     ledger = Ledger(engine)
     await ledger.take_epoch()
-    kube = Kube(await config.new_client_from_config(config_file=str(server.kubeconfig)))
     own = installation_account(settings, simulated=True)
     carriers = Carriers(kube, CarrierRegister(engine, lambda: ledger.epoch), own, ("default", "callfleet-carriers"))
     await carriers.start()
-    context = Context(
+    return Context(
         settings=settings,
         store=Store(),
         queue=KeyedQueue(_nothing, 1),
@@ -131,7 +123,22 @@ async def operator(
         dialing=DialStore(engine),
         carriers=carriers,
         costs=CostCalculator(load_prices()),
+        models=Models([], None, lambda _: None),
     )
+
+
+@asynccontextmanager
+async def operator(
+    engine: AsyncEngine, server: ApiServer, carrier_url: str = "http://127.0.0.1:9", *, knows_database: bool = False
+) -> AsyncIterator[Operator]:
+    """An operator that leads; nothing runs by itself.
+
+    Databases are of one test, the API server of many: a witness of another database is gone, unless this one is known.
+    """
+    if not knows_database:
+        forget_database(server)
+    kube = Kube(await config.new_client_from_config(config_file=str(server.kubeconfig)))
+    context = await leading(engine, kube, carrier_url)
     queries = Queries()
 
     def counted(_connection: Any, cursor: DBAPICursor, *_: Any) -> None:

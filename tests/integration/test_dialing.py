@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,7 +25,7 @@ from tests.integration.books import (
     register_carrier,
 )
 
-from callfleet_core.contacts import ContactIn
+from callfleet_core.contacts import ContactIn, Prospect
 from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult, Verdict
 from callfleet_core.ledger import HoldResult
@@ -129,10 +130,86 @@ async def test_the_carrier_accounts_pace_makes_the_next_dial_wait(books: Books) 
     assert await books.budget() == (2 * HOLD_MICROS, 0)
 
 
+async def paced(books: Books, calls_per_second: str, *, generation: int = 2) -> None:
+    """Gives the campaign a pace of its own."""
+    await books.contacts.mirror_campaign(
+        namespace=NAMESPACE, name=CAMPAIGN, uid="campaign-1", generation=generation, suspended=False, closed=False,
+        calls_per_second=Decimal(calls_per_second),
+    )  # fmt: skip
+
+
+async def test_a_campaigns_own_pace_makes_its_next_dial_wait_and_nobody_elses(books: Books) -> None:
+    await paced(books, "0.5")
+    await books.listed("other", "1", consenting(2))
+    first, second, other = await books.held(0), await books.held(1), await books.held(2, campaign="other")
+    assert (await books.dialing.begin_dial(first, POD, uuid4())).verdict is Verdict.GO
+    asked_at = datetime.now(UTC)
+    decision = await books.dialing.begin_dial(second, POD, uuid4())
+    assert decision.verdict is Verdict.WAIT
+    assert decision.retry_at is not None
+    assert timedelta(seconds=1) < decision.retry_at - asked_at <= timedelta(seconds=2)
+    assert await books.contacts.next_dials() == {(NAMESPACE, CAMPAIGN): decision.retry_at}
+    assert (await books.dialing.begin_dial(other, POD, uuid4())).verdict is Verdict.GO
+    await asyncio.sleep((decision.retry_at - datetime.now(UTC)).total_seconds())
+    assert (await books.dialing.begin_dial(second, POD, uuid4())).verdict is Verdict.GO
+
+
+async def test_a_campaigns_pace_is_no_leaders_to_forget(books: Books) -> None:
+    await paced(books, "0.1")
+    first, second = await books.held(0), await books.held(1)
+    assert (await books.dialing.begin_dial(first, POD, uuid4())).verdict is Verdict.GO
+    await books.ledger.take_epoch()
+    await paced(books, "0.1", generation=3)  # the new leader mirrors what it sees
+    assert (await books.dialing.begin_dial(second, POD, uuid4())).verdict is Verdict.WAIT
+
+
+async def test_neither_pace_is_used_up_while_the_other_makes_a_call_wait(books: Books) -> None:
+    await paced(books, "100")
+    await books.sql("UPDATE carrier_accounts SET calls_per_second = 0.1")
+    first, second = await books.held(0), await books.held(1)
+    assert (await books.dialing.begin_dial(first, POD, uuid4())).verdict is Verdict.GO
+    before = await books.sql("SELECT next_dial_at FROM campaigns WHERE name = :name", name=CAMPAIGN)
+    assert (await books.dialing.begin_dial(second, POD, uuid4())).verdict is Verdict.WAIT
+    assert await books.sql("SELECT next_dial_at FROM campaigns WHERE name = :name", name=CAMPAIGN) == before
+
+
+async def test_a_faster_pace_holds_at_once_and_so_does_none(books: Books) -> None:
+    await paced(books, "0.001")
+    attempts = [await books.held(index) for index in range(3)]
+    assert (await books.dialing.begin_dial(attempts[0], POD, uuid4())).verdict is Verdict.GO
+    assert (await books.dialing.begin_dial(attempts[1], POD, uuid4())).verdict is Verdict.WAIT
+    await paced(books, "10", generation=3)
+    assert (await books.dialing.begin_dial(attempts[1], POD, uuid4())).verdict is Verdict.GO
+    await books.contacts.mirror_campaign(
+        namespace=NAMESPACE, name=CAMPAIGN, uid="campaign-1", generation=4, suspended=False, closed=False
+    )
+    assert (await books.dialing.begin_dial(attempts[2], POD, uuid4())).verdict is Verdict.GO
+
+
+async def test_five_workers_that_ask_at_once_begin_one_call_an_interval(books: Books) -> None:
+    await paced(books, "0.5")
+    attempts = [await books.held(index) for index in range(5)]
+    decisions = await asyncio.gather(*(books.dialing.begin_dial(attempt, POD, uuid4()) for attempt in attempts))
+    assert [item.verdict for item in decisions].count(Verdict.GO) == 1
+
+
 async def test_one_open_attempt_a_number_even_between_campaigns(books: Books) -> None:
     await books.held(0)
     await books.listed("other", "1", consenting(0))
     assert (await books.hold(0, campaign="other")).result is HoldResult.NUMBER_BUSY
+
+
+async def test_who_waits_is_known_by_price_gate_and_open_number(books: Books) -> None:
+    await books.held(0)
+    await books.sql("UPDATE consents SET revoked_at = now() WHERE contact_id = :id", id=books.people[1])
+    calls = [(str(person), ACCOUNT_SID) for person in (*books.people[:3], uuid4())]
+    prefix = number(0)[:6]
+    assert await books.contacts.prospects(calls) == [
+        Prospect(prefix, None, True),
+        Prospect(prefix, "NoConsent", False),
+        Prospect(prefix, None, False),
+        Prospect("", "NoConsent", False),
+    ]
 
 
 async def test_nobody_is_held_for_without_consent(books: Books) -> None:

@@ -342,3 +342,19 @@ async def test_a_windows_bounds_never_move(books: Books) -> None:
 
 async def test_one_budget_has_one_currency_in_all_its_windows(books: Books) -> None:
     assert await books.limit(1, uid="budget-2", currency="EUR", window=TODAY) is LimitResult.CURRENCY_MISMATCH
+
+
+async def test_the_last_attempt_of_each_of_twelve_hundred_sessions_is_found(books: Books) -> None:
+    people = [consenting(index) for index in range(100, 1300)]
+    ids = await books.listed("many", "1", *people)
+    books.people = ids
+    names = [f"many-1-{index}" for index in range(len(ids))]
+    account = (account_key(NAMESPACE, "Campaign", CAMPAIGN),)
+    requests = [
+        books.request(index, campaign="many", session_name=name, accounts=account) for index, name in enumerate(names)
+    ]
+    for first in range(0, len(requests), 300):
+        answers = await books.ledger.hold(requests[first : first + 300])
+        assert {answer.result for answer in answers} == {HoldResult.HELD}
+    assert set(await books.ledger.latest_attempts(NAMESPACE, names)) == set(names)
+    assert len(await books.ledger.open_attempts()) == len(names)

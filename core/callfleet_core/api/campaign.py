@@ -29,6 +29,10 @@ PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
 
 
+# With up to three decimals; a rule of the spec says how much.
+CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
+
+
 class ConsentSpec(ApiModel):
     """That a person agreed to be called; without it the session waits with NoConsent."""
 
@@ -115,6 +119,11 @@ class CallSpec(ApiModel):
 class Pacing(ApiModel):
     """How fast the campaign calls."""
 
+    calls_per_second: CallsPerSecond | None = Field(
+        default=None,
+        description='The most calls begun a second, as a decimal such as "0.5" (one call in two seconds); only its'
+        " carrier account's pace unless said.",
+    )
     max_concurrent: int = Field(default=10, ge=1, le=1000, description="The most calls at once.")
 
 
@@ -136,7 +145,7 @@ class Llm(ApiModel):
     """The language model."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
-        description="Its name as Ollama knows it."
+        description="Its name as Ollama knows it; a changed one is pulled first, and the old one serves meanwhile."
     )
 
 
@@ -152,6 +161,13 @@ class Agent(ApiModel):
     )
 
 
+# What a worker may use where its campaign says nothing (P3 of docs/requirements.md), and how many calls fit into that:
+# about 1 GB for the speech servers, on a GPU, and 250 MB a call (docs/worker.md).
+DEFAULT_MEMORY = "2Gi"
+SLOTS_IN_DEFAULT_MEMORY = 4
+LONGEST_CALL_S = 3600
+
+
 class ResourceAmounts(ApiModel):
     """Kubernetes resource quantities."""
 
@@ -165,8 +181,8 @@ class Resources(ApiModel):
 
     requests: ResourceAmounts = Field(default=ResourceAmounts())
     limits: ResourceAmounts = Field(
-        default=ResourceAmounts.model_validate({"nvidia.com/gpu": 1}),
-        description="One GPU unless said otherwise.",
+        default=ResourceAmounts.model_validate({"memory": DEFAULT_MEMORY, "nvidia.com/gpu": 1}),
+        description="One GPU and 2Gi of memory unless said otherwise; memory has a limit, said or not.",
     )
 
 
@@ -186,7 +202,21 @@ class Worker(ApiModel):
         default=None, description="The worker's image; the installation's own unless said."
     )
     slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
-    max_workers: int = Field(default=1, ge=1, le=100, description="The most pods.")
+    min_workers: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Pods kept warm while the campaign has people to call; the largest of those that share the pool.",
+    )
+    max_workers: int = Field(
+        default=1, ge=1, le=100, description="The most pods; the largest of the campaigns that share the pool."
+    )
+    drain_seconds: int = Field(
+        default=LONGEST_CALL_S,
+        ge=10,
+        le=LONGEST_CALL_S,
+        description="How long a pod that is told to end waits for its calls; not below call.maxDurationSeconds.",
+    )
     resources: Resources = Field(default=Resources())
     tolerations: list[Toleration] = Field(default_factory=list, max_length=10)
 
@@ -213,6 +243,13 @@ class CampaignSpec(ApiModel):
         default=86400, ge=0, le=31536000, description="Finished CallSessions are deleted after so long; records stay."
     )
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher first, among all campaigns.")
+    weight: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="Its share of the slots among campaigns of the same priority: twice the weight, twice the calls at"
+        " once.",
+    )
     limits: CampaignLimits = Field(default=CampaignLimits())
     budget_refs: list[BudgetRef] = Field(
         default_factory=list,
@@ -275,8 +312,16 @@ class CampaignMoney(ApiModel):
 class WorkerCounts(ApiModel):
     """The pool that serves the campaign."""
 
-    ready: int = 0
-    slots_free: int = 0
+    ready: int = Field(default=0, description="Pods that take calls.")
+    draining: int = Field(default=0, description="Pods that end with their last call.")
+    slots_free: int = Field(default=0, description="Calls that could begin at once.")
+
+
+class CampaignModel(ApiModel):
+    """The language model: what calls are made with, and what is still being pulled."""
+
+    serving: Annotated[str, StringConstraints(max_length=100)] | None = None
+    pending: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
 class CampaignStatus(ApiModel):
@@ -294,6 +339,7 @@ class CampaignStatus(ApiModel):
     sessions: SessionCounts | None = None
     waiting: list[Waiting] = Field(default_factory=list, max_length=16, json_schema_extra=list_map("reason"))
     money: CampaignMoney | None = None
+    model: CampaignModel | None = None
     workers: WorkerCounts | None = None
     conditions: list[Condition] = conditions_field()
 
@@ -316,6 +362,11 @@ SPEC_RULES: dict[str, Any] = rules(
         "carrierRef cannot be changed: make a new Campaign instead",
     ),
     rule(
+        "!has(self.pacing.callsPerSecond) || (quantity(self.pacing.callsPerSecond).isGreaterThan(quantity('0'))"
+        " && quantity(self.pacing.callsPerSecond).compareTo(quantity('100')) <= 0)",
+        "pacing.callsPerSecond must be above 0 and at most 100: to stop a campaign, set suspend",
+    ),
+    rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
         "contacts cannot be changed within a run: give a new runID to call another list",
     ),
@@ -323,6 +374,21 @@ SPEC_RULES: dict[str, Any] = rules(
         "[has(self.contacts.inline), has(self.contacts.configMapRef), has(self.contacts.secretRef),"
         " has(self.contacts.listRef)].filter(given, given).size() == 1",
         "contacts must have exactly one source: inline, configMapRef, secretRef or listRef",
+    ),
+    rule(
+        "self.worker.minWorkers <= self.worker.maxWorkers",
+        "worker.minWorkers must not be above worker.maxWorkers: lower it, or raise worker.maxWorkers",
+    ),
+    rule(
+        "self.worker.drainSeconds >= self.call.maxDurationSeconds",
+        "worker.drainSeconds must not be below call.maxDurationSeconds, or an evicted worker would hang up on people",
+    ),
+    rule(
+        f"self.worker.slotsPerWorker <= {SLOTS_IN_DEFAULT_MEMORY} || "
+        "(has(self.worker.resources.limits.memory) && "
+        f"quantity(self.worker.resources.limits.memory).isGreaterThan(quantity('{DEFAULT_MEMORY}')))",
+        f"more than {SLOTS_IN_DEFAULT_MEMORY} slotsPerWorker need worker.resources.limits.memory above "
+        f"{DEFAULT_MEMORY}: about 1 GB, and 250 MB for each call",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

@@ -11,6 +11,8 @@ from callfleet_core.ledger.records import (
     HoldResult,
     LimitResult,
     Numbers,
+    OpenAttempt,
+    Settlement,
     account_key,
 )
 from callfleet_core.ledger.store import MAX_ATTEMPTS_A_CYCLE, OVERSPENT_HOLDS, Ledger
@@ -28,6 +30,8 @@ __all__ = [
     "Ledger",
     "LimitResult",
     "Numbers",
+    "OpenAttempt",
+    "Settlement",
     "account_key",
     "assert_epoch",
 ]

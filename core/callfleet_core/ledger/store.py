@@ -5,9 +5,7 @@ Amounts are integer micros. Every write carries the leader's epoch; an older one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,14 +14,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.db.outages import until_done
-from callfleet_core.ledger.fencing import assert_epoch, named
+from callfleet_core.ledger.batch import settlement_document
+from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.holding import HoldDesk
-from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult
+from callfleet_core.ledger.records import (
+    Attempt,
+    Balance,
+    HoldAnswer,
+    HoldRequest,
+    LimitResult,
+    OpenAttempt,
+    Settlement,
+)
 from callfleet_core.pricing import CostLine
 from callfleet_core.windows import Window
 
 # More unsettled attempts than this are walked in the next cycle; one cycle stays bounded.
 MAX_ATTEMPTS_A_CYCLE = 1_000
+# A settlement keeps its accounts locked until it is committed: holds wait for no longer than for so many.
+MOST_SETTLEMENTS: Final = 200
 
 _ATTEMPT_COLUMNS = ", ".join(
     f"a.{name}"
@@ -123,25 +132,19 @@ class Ledger:
         `seen`: the end status for which the lines were made. Where the final word has come meanwhile, nothing is
         posted: the answer is "ended", and the attempt is still to be settled.
         """
-        parameters = {
-            "epoch": self._epoch,  # read once: this one may come to lead again while the transaction waits
-            "attempt": attempt_id,
-            "lines": json.dumps([asdict(line) for line in lines], default=str),
-        }
-        try:
-            return await until_done(lambda: self._settle(parameters, seen))
-        except DBAPIError as error:
-            raise named(error) from None
+        return (await self.settle_batch([Settlement(attempt_id, lines, seen)]))[0]
 
-    async def _settle(self, parameters: dict[str, Any], seen: str | None) -> str:
-        async with self._engine.begin() as connection:
-            if seen is not None:
-                # Locks are taken in the protocol's order: first the epoch, then the attempt.
-                await assert_epoch(connection, parameters["epoch"])
-                row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
-                if row is not None and row.end_status not in {None, seen}:
-                    return str(row.state)
-            return str((await connection.execute(text(_SETTLE), parameters)).scalar_one())
+    async def settle_batch(self, settlements: Sequence[Settlement]) -> list[str]:
+        """Settles as `settle` does, MOST_SETTLEMENTS in a transaction, each whole or not at all; answers in order.
+
+        A transaction in which one cannot be posted posts none of it. Asked again, what was posted is settled.
+        """
+        states: list[str] = []
+        epoch = self._epoch  # read once: this one may come to lead again while a transaction waits
+        for start in range(0, len(settlements), MOST_SETTLEMENTS):
+            batch = settlement_document(settlements[start : start + MOST_SETTLEMENTS])
+            states += await self._write("ledger_settle(:epoch, CAST(:batch AS jsonb))", epoch=epoch, batch=batch)
+        return states
 
     async def balances(self) -> list[Balance]:
         """Every account."""
@@ -169,14 +172,20 @@ class Ledger:
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name, however many are asked for."""
         rows = await self._attempts(
-            "a.id IN (SELECT DISTINCT ON (n.session_name) n.id FROM dial_attempts n WHERE n.namespace = :namespace"
-            " AND n.session_name = ANY(:names) AND n.state <> 'revoked'"
-            " ORDER BY n.session_name, n.number DESC, n.granted_at DESC, n.id DESC)",
-            at_most=len(session_names),
+            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'"
+            " AND NOT EXISTS (SELECT 1 FROM dial_attempts n WHERE n.namespace = a.namespace"
+            " AND n.session_name = a.session_name AND n.number > a.number AND n.state <> 'revoked')",
+            limit=None,  # the names are the bound
             namespace=namespace,
             names=list(session_names),
         )
         return {attempt.session_name: attempt for attempt in rows}
+
+    async def open_attempts(self) -> list[OpenAttempt]:
+        """All attempts that are granted, dialing, placed or ended and not settled; there are no more than slots."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(text(_OPEN_ATTEMPTS))
+            return [OpenAttempt(*row) for row in rows]
 
     async def known_sids(self, sids: Sequence[str]) -> set[str]:
         """Those of the carrier's calls that are some attempt's."""
@@ -212,15 +221,15 @@ class Ledger:
             rows = await connection.execute(text(_OVERSPENT))
             return [str(row.key) for row in rows]
 
-    async def _attempts(self, where: str, at_most: int = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
+    async def _attempts(self, where: str, limit: int | None = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
         query = (
             f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
-            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {at_most}"
+            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT :limit"
         )
         async with self._engine.connect() as connection:
-            rows = await connection.execute(text(query), parameters)
+            rows = await connection.execute(text(query), {**parameters, "limit": limit})
             return [Attempt(**row) for row in rows.mappings()]
 
     async def _write(self, call: str, **parameters: Any) -> Any:
@@ -241,8 +250,11 @@ class Ledger:
         await until_done(execute)
 
 
-_LOCKED_END: Final = "SELECT state, end_status FROM dial_attempts WHERE id = :attempt FOR UPDATE"
-_SETTLE: Final = "SELECT ledger_settle(:epoch, :attempt, CAST(:lines AS jsonb))"
+# Each arm is what a partial index has, as in unsettled_attempts.
+_OPEN_ATTEMPTS: Final = (
+    f"SELECT {', '.join(OpenAttempt.__dataclass_fields__)} FROM dial_attempts"  # noqa: S608  # names of our own
+    " WHERE state IN ('granted', 'dialing', 'placed') OR state = 'ended'"
+)
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """
 SELECT account_id FROM (

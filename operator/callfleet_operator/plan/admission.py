@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from callfleet_core.api.callsession import Reason
+from callfleet_core.pricing import CostLine
+from callfleet_operator.plan.pace import Pace
+from callfleet_operator.plan.turns import Share, Turns, plan_leads
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,26 @@ class PendingSession:
     budgets_found: bool
     # The SID of the account that calls; None while there is none that could.
     carrier: str | None
+    # What each meter of the worst case may run at most.
+    caps: tuple[CostLine, ...] = ()
+    # Whether the campaign has a model that serves.
+    model_ready: bool = True
     # Why the gate would not let this call be made: Stopped, NoConsent or DoNotCall.
     refusal: Reason | None = None
     retry_at: datetime | None = None
+    # Another call to the same number is open.
+    number_busy: bool = False
 
 
 @dataclass(frozen=True)
 class CampaignView:
-    """What bounds a campaign's admissions."""
+    """What bounds a campaign's admissions: its own limits, and its share beside the others'."""
 
     suspended: bool
     max_concurrent: int
-    open_attempts: int
+    share: Share = field(default_factory=Share)
+    # Its own pace, if it has one.
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,7 @@ class Snapshot:
     pending: Sequence[PendingSession]
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
+    # In the order in which they are given away (plan/slots).
     slots: Sequence[Slot]
     # Calls that each carrier account takes beside those that are open; all its campaigns share it.
     carrier_room: Mapping[str, int]
@@ -88,12 +100,14 @@ class Admit:
 
 @dataclass(frozen=True)
 class Wait:
-    """Leave this session pending, for this reason; None keeps the reason that it has (a retry is scheduled)."""
+    """Leave this session pending, for this reason. `shared`: it is in line for what others have."""
 
     session: PendingSession
     reason: Reason
     shortfall_micros: int | None = None
     retry_at: datetime | None = None
+    message: str = ""
+    shared: bool = False
 
 
 @dataclass
@@ -102,31 +116,40 @@ class _Books:
 
     accounts: Mapping[str, AccountView]
     planned_micros: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    # Accounts whose money is held, and what the first session that waits for it needs: nobody behind it takes it.
+    awaited_micros: dict[str, int] = field(default_factory=dict)
+    # Sessions of each campaign that wait for its own pace.
+    paced: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     by_carrier: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    slots: dict[tuple[str, str], list[Slot]] = field(default_factory=lambda: defaultdict(list))
+    slots: dict[tuple[str, str], deque[Slot]] = field(default_factory=lambda: defaultdict(deque))
 
 
 def plan_admissions(snapshot: Snapshot, now: datetime) -> list[Admit | Wait]:
-    """Decides for every pending session; one decision each.
+    """Decides for every pending session; one decision each, in the order of the queue (plan/turns).
 
-    Order: priority, then campaigns in turn, inside a campaign its contacts' order. The ledger has the last word on
-    money: an Admit that it refuses becomes a wait.
+    The ledger has the last word on money: an Admit that it refuses becomes a wait.
     """
     books = _Books(snapshot.accounts)
     for slot in snapshot.slots:
         books.slots[slot.pool].append(slot)
-    return [_decide(session, snapshot, books, now) for session in _fair_order(snapshot.pending)]
+    turns = Turns({key: view.share for key, view in snapshot.campaigns.items()})
+    decisions: list[Admit | Wait] = []
+    for session in turns.order(snapshot.pending):
+        decision = _decide(session, snapshot, books, now)
+        if isinstance(decision, Admit):
+            turns.took(session.campaign)
+        decisions.append(decision)
+    return decisions
 
 
-def _fair_order(pending: Sequence[PendingSession]) -> Iterator[PendingSession]:
-    by_priority: dict[int, dict[tuple[str, str], list[PendingSession]]] = defaultdict(lambda: defaultdict(list))
-    for session in sorted(pending, key=lambda item: (item.created, item.position, item.key)):
-        by_priority[session.priority][session.campaign].append(session)
-    for priority in sorted(by_priority, reverse=True):
-        queues = list(by_priority[priority].values())
-        for turn in range(max(map(len, queues))):
-            yield from (queue[turn] for queue in queues if turn < len(queue))
+def leads_after(snapshot: Snapshot, decisions: Sequence[Admit | Wait], passed_s: float) -> dict[tuple[str, str], float]:
+    """The campaigns' leads for the next plan (plan/turns), `passed_s` after the last; in seconds."""
+    shares = {key: view.share for key, view in snapshot.campaigns.items()}
+    admitted = Counter(item.session.campaign for item in decisions if isinstance(item, Admit))
+    # Who got, or is in line for, what all share.
+    contending = {item.session.campaign for item in decisions if isinstance(item, Admit) or item.shared}
+    return plan_leads(shares, admitted, contending, passed_s)
 
 
 def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: datetime) -> Admit | Wait:
@@ -136,26 +159,66 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     unfit = _unfit(session, snapshot, now)
     if unfit is not None:
         return unfit
-    hold_micros = session.hold_micros
-    if hold_micros is None:
+    if session.hold_micros is None:
         return Wait(session, Reason.NO_PRICE)
-    money = _money_wait(session, hold_micros, books)
+    money = _money_wait(session, session.hold_micros, books)
     if money is not None and money.reason is not Reason.BUDGET_HELD:
         return money
-    if session.carrier is None:
-        return Wait(session, Reason.CARRIER_NOT_READY)
-    full = books.by_carrier[session.carrier] >= snapshot.carrier_room.get(session.carrier, 0)
-    if full or campaign.open_attempts + books.admitted[session.campaign] >= campaign.max_concurrent:
-        return Wait(session, Reason.PACING)
+    if session.carrier is None or not session.model_ready:
+        return Wait(session, Reason.MODEL_NOT_READY if session.carrier else Reason.CARRIER_NOT_READY)
+    turn = _pacing(session, session.carrier, campaign, snapshot, books, now)
+    if turn is not None:
+        return turn
+    slots = books.slots[session.pool]
     if money is not None:
+        if slots and not session.number_busy:
+            _await_money(session, session.hold_micros, books)
         return money
-    if not books.slots[session.pool]:
-        return Wait(session, Reason.NO_CAPACITY)
+    if session.number_busy:
+        return Wait(session, Reason.NUMBER_BUSY, message="another call to this number is open")
+    if not slots:
+        return Wait(session, Reason.NO_CAPACITY, message="no worker has a free slot", shared=True)
     for account in session.accounts:
-        books.planned_micros[account] += hold_micros
+        books.planned_micros[account] += session.hold_micros
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
-    return Admit(session, books.slots[session.pool].pop())
+    return Admit(session, slots.popleft())
+
+
+def _pacing(
+    session: PendingSession, carrier: str, campaign: CampaignView, snapshot: Snapshot, books: _Books, now: datetime
+) -> Wait | None:
+    """What keeps a call that could be made from being made now: calls that are open, or the campaign's own pace."""
+    admitted = books.admitted[session.campaign]
+    if campaign.share.open_calls + admitted >= campaign.max_concurrent:
+        message = f"{campaign.max_concurrent} calls of the campaign are open (pacing.maxConcurrent)"
+        return Wait(session, Reason.PACING, message=message)
+    if campaign.pace is not None and not campaign.pace.allows(admitted, now):
+        retry_at = campaign.pace.dials_at(admitted + books.paced[session.campaign], now)
+        books.paced[session.campaign] += 1
+        return Wait(
+            session, Reason.PACING, retry_at=retry_at, message="the campaign's own pace (pacing.callsPerSecond)"
+        )
+    if books.by_carrier[carrier] >= snapshot.carrier_room.get(carrier, 0):
+        return Wait(session, Reason.PACING, message="the carrier account takes no more calls at once", shared=True)
+    return None
+
+
+def _await_money(session: PendingSession, hold_micros: int, books: _Books) -> None:
+    """Keeps what comes back for a session that could be called at once, or smaller calls would take it for ever."""
+    for key in session.accounts:
+        if _missing_micros(key, hold_micros, books) > 0:
+            books.awaited_micros.setdefault(key, hold_micros)
+
+
+def _missing_micros(key: str, hold_micros: int, books: _Books) -> int:
+    """What an account lacks for this hold beside all others, in micros; what it has may be another's who waits."""
+    account = books.accounts[key]
+    if account.limit_micros is None:
+        return 0
+    used = account.spent_micros + account.held_micros + books.planned_micros[key]
+    lacks = used + hold_micros - account.limit_micros
+    return lacks if lacks > 0 else lacks + books.awaited_micros.get(key, 0)
 
 
 def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait | None:
@@ -193,12 +256,12 @@ def _money_wait(session: PendingSession, hold_micros: int, books: _Books) -> Wai
             continue
         spent_out = account.spent_micros + hold_micros - account.limit_micros
         exhausted = max(exhausted, spent_out)
-        held = max(held, spent_out + account.held_micros + books.planned_micros[key])
+        held = max(held, _missing_micros(key, hold_micros, books))
         if spent_out > 0:
             ends.append(account.window_end)
     if exhausted > 0:
         known = [end for end in ends if end is not None]
         return Wait(session, Reason.BUDGET_EXHAUSTED, exhausted, max(known) if len(known) == len(ends) else None)
     if held > 0:
-        return Wait(session, Reason.BUDGET_HELD, held)
+        return Wait(session, Reason.BUDGET_HELD, held, shared=True)
     return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,15 +20,18 @@ from callfleet_core.runs import Run
 from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
-from callfleet_operator.objects import Key, Session, format_time
+from callfleet_operator.objects import Key, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
+    Snapshot,
     Wait,
+    leads_after,
     plan_admissions,
 )
+from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
-from callfleet_operator.reconcile import budget, witness
+from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -36,6 +40,8 @@ from callfleet_operator.together import each
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
 MAX_HOLDS_A_CYCLE = 500
+# Reasons written in one cycle, likewise: nobody who could be called waits until thousands were told why they are not.
+MAX_WAITS_A_CYCLE = 200
 
 _log = structlog.get_logger(__name__)
 
@@ -50,16 +56,24 @@ async def reconcile(context: Context) -> None:
 async def _cycle(context: Context) -> None:
     await witness.assert_trusted(context)
     await put_limits_in_force(context)
-    attempts = await context.ledger.unsettled_attempts()
-    snapshot, sessions = await take_snapshot(context, attempts)
+    snapshot, sessions = await take_snapshot(context, await context.ledger.open_attempts())
     decisions = plan_admissions(snapshot, context.now())
+    _remember_turns(context, snapshot, decisions)
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
-    await each(waits, lambda wait: _write_wait(context, sessions[wait.session.key], wait))
+    await _write_waits(context, waits, sessions)
     for pool in {item.session.pool for item in decisions}:
         context.queue.add(Key("Pool", *pool))
+
+
+def _remember_turns(context: Context, snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> None:
+    """Who has had more than the least served, for the next plan; a new leader begins with what is open."""
+    now, turns = context.now(), context.turns
+    passed_s = 0.0 if turns.planned_at is None else max(0.0, (now - turns.planned_at).total_seconds())
+    turns.leads_s = leads_after(snapshot, decisions, passed_s)
+    turns.planned_at = now
 
 
 async def put_limits_in_force(context: Context) -> None:
@@ -82,17 +96,35 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     try:
         answers = await hold(context.ledger, requests)
         await pause_point(context.settings.callfleet_test_pause, "after-hold")
-        held = zip(admits, requests, answers, strict=True)
-        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key]))
+        items = list(zip(admits, requests, answers, strict=True))
+        kept = await _kept_pods(context, [admit for admit, _, answer in items if answer.result is HoldResult.HELD])
+        await each(items, lambda item: _follow(context, *item, sessions[item[0].session.key], kept))
     finally:
         context.binding = set()
     return any(answer.result is HoldResult.HELD for answer in answers)
 
 
-async def _follow(context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session) -> None:
+async def _kept_pods(context: Context, admits: Sequence[Admit]) -> set[str]:
+    """The UIDs of those pods that are kept for their calls from now on; each is asked for once."""
+    kept: set[str] = set()
+
+    async def keep(admit: Admit) -> None:
+        if await _protected(context, admit):
+            kept.add(admit.slot.pod_uid)
+
+    await each({admit.slot.pod_uid: admit for admit in admits}.values(), keep)
+    return kept
+
+
+async def _follow(
+    context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session, kept: Set[str]
+) -> None:
     """What the ledger's answer means for the session."""
     ADMISSIONS.labels(result=answer.result.value).inc()
-    if answer.result is HoldResult.HELD:
+    if answer.result is HoldResult.HELD and admit.slot.pod_uid not in kept:
+        await context.ledger.revoke(request.attempt_id, "PodLost")
+        context.queue.add_after(Key("Admission"), 1.0)
+    elif answer.result is HoldResult.HELD:
         await _bind_or_revoke(context, admit, request, session)
     elif answer.result is HoldResult.WINDOW_CLOSED:
         # The day ended between plan and hold: the next cycle takes the new window's account.
@@ -147,6 +179,19 @@ async def _end_closed(context: Context, session: Session) -> None:
         context.stale[(key.namespace, key.name)] = session.meta.resource_version
 
 
+async def _protected(context: Context, admit: Admit) -> bool:
+    """Whether the pod is kept for the call, from now on."""
+    pod = context.store.pod(admit.slot.pool[0], admit.slot.pod_name)
+    if pod is None or pod.meta.uid != admit.slot.pod_uid:
+        return False
+    try:
+        await protection.protect(context, pod)
+    except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
+        _log.warning("worker not kept", pod=admit.slot.pod_name, error=type(error).__name__)
+        return False
+    return True
+
+
 async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:
     """A bind that fails takes its grant back and leaves the others alone."""
     try:
@@ -174,7 +219,7 @@ def _scripts(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str],
     """Each campaign's script as it is now: once a cycle, since all its calls say the same."""
     found = {key: context.store.campaign(*key) for key in {admit.session.campaign for admit in admits}}
     return {
-        key: campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True)
+        key: serving_script(campaign).model_dump(mode="json", by_alias=True, exclude_none=True)
         for key, campaign in found.items()
         if campaign is not None
     }
@@ -211,6 +256,7 @@ def _hold_request(
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
         max_attempts=campaign.spec.attempts.max,
+        caps=admit.session.caps,
         script=scripts[admit.session.campaign],
     )
 
@@ -232,20 +278,22 @@ def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
     return Wait(admit.session, Reason(answer.result.value), answer.shortfall_micros)
 
 
+async def _write_waits(context: Context, waits: Sequence[Wait], sessions: Mapping[tuple[str, str], Session]) -> None:
+    """Writes what is not said yet; what is left over comes in the next cycle, after whoever can be admitted then."""
+    news = [wait for wait in waits if not _says_so(sessions[wait.session.key].status, wait, context.now())]
+    await each(news[:MAX_WAITS_A_CYCLE], lambda wait: _write_wait(context, sessions[wait.session.key], wait))
+    if len(news) > MAX_WAITS_A_CYCLE:
+        context.queue.add(Key("Admission"))
+
+
 async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
-    now = context.now()
-    retry_at = wait.retry_at
-    status = session.status
-    shortfall = None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
-    if (
-        status.get("reason") == wait.reason.value
-        and status.get("shortfall") == shortfall
-        and status.get("retryAt") == (format_time(retry_at) if retry_at else None)
-    ):
+    now, status = context.now(), session.status
+    if _says_so(status, wait, now):
         return
-    message = f"{shortfall} {wait.session.currency} missing" if shortfall else ""
+    shortfall = _shortfall(wait)
+    message = f"{shortfall} {wait.session.currency} missing" if shortfall else wait.message
     wanted = pending_status(
-        status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=retry_at, message=message
+        status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=wait.retry_at, message=message
     )
     try:
         body = await context.kube.write_status("CallSession", session.meta, wanted)
@@ -256,6 +304,20 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
         await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
+
+
+def _shortfall(wait: Wait) -> str | None:
+    return None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
+
+
+def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
+    """Whether the status says this already. An expected time that moves is written again once it has passed."""
+    if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
+        return False
+    said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
+    if said is None or meant is None or wait.reason is not Reason.PACING:
+        return bool(said == meant)
+    return parse_time(said) > now
 
 
 # Reasons that somebody may want to act on; the others come and go by themselves.

@@ -37,7 +37,7 @@ from callfleet_operator.plan.recovery import (
     run_of,
 )
 from callfleet_operator.reconcile import admission, budget, campaign, contacts, installation, witness
-from callfleet_operator.reconcile.snapshot import covering_accounts
+from callfleet_operator.reconcile.snapshot import covering_accounts, namespace_budgets
 
 EVERY_S = 5.0
 DAY = timedelta(days=1)
@@ -174,7 +174,7 @@ async def _accounts(context: Context, owner: Owner, created: datetime) -> tuple[
             for item in context.store.budgets():
                 if item.meta.namespace == payer.meta.namespace:
                     await _set_budget(context, item.meta.name, payer.meta.namespace, created)
-            found, _ = covering_accounts(context, payer, created)
+            found, _ = covering_accounts(context, payer, created, namespace_budgets(context))
             keys += found
         except TimeZoneError:
             continue  # such a campaign calls nobody

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from decimal import Decimal
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
+from callfleet_core.contacts import Prospect
 from callfleet_core.errors import NoPriceError
-from callfleet_core.ledger import OPEN_STATES, Attempt
+from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_core.money import parse_micros
-from callfleet_core.pricing import CallBounds, total_micros
+from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Campaign, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.limits import account_keys
+from callfleet_operator.plan.model import plan_model
+from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time
+from callfleet_operator.plan.slots import packed_slots
+from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
+from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
 
 
 async def take_snapshot(
-    context: Context, attempts: Sequence[Attempt]
+    context: Context, attempts: Sequence[OpenAttempt]
 ) -> tuple[Snapshot, dict[tuple[str, str], Session]]:
-    """What the planner needs, and the sessions by key."""
-    pending: list[PendingSession] = []
-    sessions: dict[tuple[str, str], Session] = {}
-    known = _TermsOfCampaigns(context)
-    open_by_session = {(item.namespace, item.session_name) for item in attempts}
-    for session in context.store.sessions():
-        key = (session.meta.namespace, session.meta.name)
-        campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
-        done = session.meta.deleted or session.spec.cancel
-        if session.state is not SessionState.PENDING or done or key in open_by_session:
-            continue
-        if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
-            continue
-        terms = known.of(campaign)
-        if terms is None:
-            continue
-        if context.stale.get(key) == session.meta.resource_version:
-            continue  # its last bind was refused: the watch has not caught up yet
-        pending.append(_pending(session, campaign, terms))
-        sessions[key] = session
-    pending = await _with_what_postgres_knows(context, pending, sessions)
-    live = Counter((item.namespace, item.campaign) for item in attempts if item.state in OPEN_STATES)
-    views = {
-        (item.meta.namespace, item.meta.name): CampaignView(
-            suspended=item.spec.suspend,
-            max_concurrent=item.spec.pacing.max_concurrent,
-            open_attempts=live[(item.meta.namespace, item.meta.name)],
-        )
-        for item in context.store.campaigns()
-    }
+    """What the planner needs, and the sessions by key. `attempts`: all that are open or not settled."""
+    waiting = _waiting(context, attempts)
+    pending = await _with_what_postgres_knows(context, waiting)
     accounts = {
         balance.key: AccountView(
             balance.currency,
@@ -69,12 +49,57 @@ async def take_snapshot(
         )
         for balance in await context.ledger.balances()
     }
-    room = _carrier_room(context, attempts)
-    slots = free_slots(context, attempts)
-    return Snapshot(pending, views, accounts, slots, room, context.costs.currency), sessions
+    snapshot = Snapshot(
+        pending,
+        await _campaigns(context, attempts),
+        accounts,
+        free_slots(context, attempts),
+        _carrier_room(context, attempts),
+        context.costs.currency,
+    )
+    return snapshot, {item.key: item.session for item in waiting}
 
 
-def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, int]:
+def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> list[_Candidate]:
+    """Sessions that could be admitted, as far as the store knows."""
+    known = _TermsOfCampaigns(context)
+    open_by_session = {(item.namespace, item.session_name) for item in attempts}
+    found = []
+    for session in context.store.sessions():
+        key = (session.meta.namespace, session.meta.name)
+        done = session.meta.deleted or session.spec.cancel
+        if session.state is not SessionState.PENDING or done or key in open_by_session:
+            continue
+        campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
+        if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
+            continue
+        if context.stale.get(key) == session.meta.resource_version:
+            continue  # its last bind was refused: the watch has not caught up yet
+        terms = known.of(campaign)
+        if terms is not None:
+            found.append(_Candidate(key, session, campaign, terms))
+    return found
+
+
+async def _campaigns(context: Context, attempts: Sequence[OpenAttempt]) -> dict[tuple[str, str], CampaignView]:
+    """What bounds each campaign: its open calls, its share, its pace."""
+    live = Counter((item.namespace, item.campaign) for item in attempts if item.state in OPEN_STATES)
+    granted = Counter((item.namespace, item.campaign) for item in attempts if item.state == "granted")
+    campaigns = context.store.campaigns()
+    paced = any(item.spec.pacing.calls_per_second for item in campaigns)
+    next_dials = await context.contacts.next_dials() if paced else {}
+
+    def view(campaign: Campaign) -> CampaignView:
+        spec, key = campaign.spec, (campaign.meta.namespace, campaign.meta.name)
+        share = Share(spec.weight, live[key], context.turns.leads_s.get(key, 0.0))
+        per_second = spec.pacing.calls_per_second
+        pace = Pace(Decimal(per_second), next_dials.get(key), granted[key]) if per_second else None
+        return CampaignView(spec.suspend, spec.pacing.max_concurrent, share, pace)
+
+    return {(item.meta.namespace, item.meta.name): view(item) for item in campaigns}
+
+
+def _carrier_room(context: Context, attempts: Sequence[OpenAttempt]) -> dict[str, int]:
     """How many calls each account takes beside its open ones."""
     live = Counter(item.account_sid for item in attempts if item.state in OPEN_STATES)
     found = (context.carriers.of(campaign) for campaign in context.store.campaigns())
@@ -82,60 +107,57 @@ def _carrier_room(context: Context, attempts: Sequence[Attempt]) -> dict[str, in
     return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
 
 
-async def _worst_cases(
-    context: Context, sessions: Mapping[tuple[str, str], Session]
-) -> dict[tuple[str, str], int | None]:
-    """What must be held for each session, in micros; None where no price covers its destination."""
-    contacts = [UUID(session.spec.contact_id) for session in sessions.values()]
-    prefixes = await context.contacts.prefixes(contacts)
-    now, known = context.now(), dict[tuple[str, int], int | None]()
+def _worst_case(context: Context) -> Callable[[str, int], tuple[CostLine, ...] | None]:
+    """What a call must hold, a line a meter, by its number's beginning and its limit; None: there is no price."""
+    now, known = context.now(), dict[tuple[str, int], tuple[CostLine, ...] | None]()
 
-    def worst(prefix: str, limit_s: int) -> int | None:
+    def worst(prefix: str, limit_s: int) -> tuple[CostLine, ...] | None:
         if (prefix, limit_s) not in known:
             try:
-                known[prefix, limit_s] = total_micros(context.costs.worst_case(CallBounds(prefix, limit_s), now))
+                known[prefix, limit_s] = tuple(context.costs.worst_case(CallBounds(prefix, limit_s), now))
             except NoPriceError:
                 known[prefix, limit_s] = None
         return known[prefix, limit_s]
 
-    return {
-        key: worst(prefixes.get(UUID(session.spec.contact_id), ""), session.spec.max_duration_seconds)
-        for key, session in sessions.items()
-    }
+    return worst
 
 
-async def _with_what_postgres_knows(
-    context: Context, pending: Sequence[PendingSession], sessions: Mapping[tuple[str, str], Session]
-) -> list[PendingSession]:
-    """The same sessions, with the gate's word on each, when it may be tried again, and what must be held for it."""
-    calls = [(UUID(sessions[item.key].spec.contact_id), item.carrier) for item in pending]
-    refusals = await context.contacts.refusals(calls)
-    retries = await _retry_times(context, sessions)
-    worst = await _worst_cases(context, sessions)
+async def _with_what_postgres_knows(context: Context, waiting: Sequence[_Candidate]) -> list[PendingSession]:
+    """The sessions with the gate's word on each, when it may be tried again, and what must be held for it."""
+    prospects = await context.contacts.prospects(
+        [(item.session.spec.contact_id, item.terms.carrier) for item in waiting]
+    )
+    retries = await _retry_times(context, waiting)
+    worst = _worst_case(context)
     return [
-        replace(
-            item,
-            refusal=Reason(refusal) if refusal else None,
-            retry_at=retries.get(item.key),
-            hold_micros=worst[item.key],
-        )
-        for item, refusal in zip(pending, refusals, strict=True)
+        _pending(item, prospect, worst(prospect.prefix, item.session.spec.max_duration_seconds), retries.get(item.key))
+        for item, prospect in zip(waiting, prospects, strict=True)
     ]
 
 
-async def _retry_times(
-    context: Context, sessions: Mapping[tuple[str, str], Session]
-) -> dict[tuple[str, str], datetime]:
+async def _retry_times(context: Context, waiting: Sequence[_Candidate]) -> dict[tuple[str, str], datetime]:
     """When sessions whose last attempt was busy or unanswered may be tried again: the attempts' rows say so."""
+    names: dict[str, list[str]] = {}
+    for item in waiting:
+        names.setdefault(item.key[0], []).append(item.key[1])
     times: dict[tuple[str, str], datetime] = {}
-    for namespace in {key[0] for key in sessions}:
-        names = [name for space, name in sessions if space == namespace]
-        for name, attempt in (await context.ledger.latest_attempts(namespace, names)).items():
+    for namespace, of_it in names.items():
+        for name, attempt in (await context.ledger.latest_attempts(namespace, of_it)).items():
             campaign = context.store.campaign(namespace, attempt.campaign)
             due = retry_time(attempt, campaign.spec.attempts) if campaign else None
             if due is not None:
                 times[(namespace, name)] = due
     return times
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A session that could be admitted, with what its campaign's sessions have in common."""
+
+    key: tuple[str, str]
+    session: Session
+    campaign: Campaign
+    terms: _Terms
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,7 @@ class _Terms:
     accounts: tuple[str, ...]
     budgets_found: bool
     carrier: str | None
+    model_ready: bool
 
 
 class _TermsOfCampaigns:
@@ -154,6 +177,7 @@ class _TermsOfCampaigns:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._known: dict[str, _Terms | None] = {}
+        self._covering = namespace_budgets(context)
 
     def of(self, campaign: Campaign) -> _Terms | None:
         """The terms; None while none of its sessions can be judged."""
@@ -167,29 +191,37 @@ class _TermsOfCampaigns:
         if carrier is None:
             return None  # its Secret is being read
         try:
-            accounts, found = covering_accounts(self._context, campaign, self._context.now())
+            accounts, found = covering_accounts(self._context, campaign, self._context.now(), self._covering)
         except TimeZoneError:
             return None  # its Campaign says that it stalls, and why
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
-        return _Terms(pool, accounts, found, carrier.account_sid if isinstance(carrier, CarrierAccount) else None)
+        sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
+        model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
+        return _Terms(pool, accounts, found, sid, model.serving is not None)
 
 
-def _pending(session: Session, campaign: Campaign, terms: _Terms) -> PendingSession:
-    namespace = session.meta.namespace
-    position = session.meta.annotations.get("callfleet.dev/position", "0")
+def _pending(
+    item: _Candidate, prospect: Prospect, lines: tuple[CostLine, ...] | None, retry_at: datetime | None
+) -> PendingSession:
+    session, campaign, terms = item.session, item.campaign, item.terms
     return PendingSession(
-        key=(namespace, session.meta.name),
-        campaign=(namespace, campaign.meta.name),
+        key=item.key,
+        campaign=(campaign.meta.namespace, campaign.meta.name),
         pool=terms.pool,
         priority=session.spec.priority,
-        position=int(position) if position.isdigit() else 0,
+        position=session.position,
         created=campaign.meta.created,
         currency=session.spec.currency,
-        hold_micros=None,
+        hold_micros=None if lines is None else total_micros(lines),
+        caps=lines or (),
         ceiling_micros=_ceiling(session, campaign),
         accounts=terms.accounts,
         budgets_found=terms.budgets_found,
         carrier=terms.carrier,
+        model_ready=terms.model_ready,
+        refusal=Reason(prospect.refusal) if prospect.refusal else None,
+        retry_at=retry_at,
+        number_busy=prospect.number_busy,
     )
 
 
@@ -199,20 +231,28 @@ def _ceiling(session: Session, campaign: Campaign) -> int | None:
     return parse_micros(text) if text else None
 
 
-def covering_accounts(context: Context, campaign: Campaign, at: datetime) -> tuple[tuple[str, ...], bool]:
+def namespace_budgets(context: Context) -> dict[str, set[str]]:
+    """The names of the Budgets that cover a whole namespace, by namespace: asked once for many campaigns, since the
+    store is walked for it."""
+    names: dict[str, set[str]] = {}
+    for item in context.store.budgets():
+        if item.spec.scope == "Namespace":
+            names.setdefault(item.meta.namespace, set()).add(item.meta.name)
+    return names
+
+
+def covering_accounts(
+    context: Context, campaign: Campaign, at: datetime, covering: Mapping[str, AbstractSet[str]]
+) -> tuple[tuple[str, ...], bool]:
     """The keys of every account that must cover a call begun then, and whether all that the campaign names are there.
 
-    Its own, those of the Budgets that it references and of those that cover the namespace; where there is no Budget,
-    the installation's. A Budget that is missing, or whose time zone is unknown, covers nothing: the call waits.
+    Its own, those of the Budgets that it references and of those that cover the namespace (`covering`, as by
+    namespace_budgets); where there is no Budget, the installation's. A Budget that is missing, or whose time zone is
+    unknown, covers nothing: the call waits.
     """
     meta, spec = campaign.meta, campaign.spec
     keys = list(account_keys(meta.namespace, "Campaign", meta.name, spec.limits, spec.time_zone, at, always_total=True))
-    names = {ref.name for ref in spec.budget_refs}
-    names |= {
-        item.meta.name
-        for item in context.store.budgets()
-        if item.meta.namespace == meta.namespace and item.spec.scope == "Namespace"
-    }
+    names = {ref.name for ref in spec.budget_refs} | covering.get(meta.namespace, frozenset())
     if not names:
         return (*keys, *installation.keys(context, at)), True
     for name in sorted(names):
@@ -226,20 +266,8 @@ def covering_accounts(context: Context, campaign: Campaign, at: datetime) -> tup
     return tuple(keys), True
 
 
-def free_slots(context: Context, attempts: Sequence[Attempt]) -> list[Slot]:
+def free_slots(context: Context, attempts: Sequence[OpenAttempt]) -> list[Slot]:
     """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
-    taken = Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
-    slots: list[Slot] = []
-    sizes = {
-        (campaign.meta.namespace, pool_name(campaign.spec, context.pool_defaults)): (
-            campaign.spec.worker.slots_per_worker
-        )
-        for campaign in context.store.campaigns()
-    }
-    for pod in sorted(context.store.pods(), key=lambda item: item.meta.name):
-        if not pod.ready or pod.meta.deleted or pod.finished:
-            continue
-        pool = (pod.meta.namespace, pod.pool)
-        free = sizes.get(pool, 0) - taken[pod.meta.uid]
-        slots += [Slot(pool, pod.meta.name, pod.meta.uid)] * max(0, free)
-    return slots
+    taken = open_by_pod(attempts)
+    namespaces = {pod.meta.namespace for pod in context.store.pods()}
+    return packed_slots(place for namespace in sorted(namespaces) for place in taking_calls(context, namespace, taken))

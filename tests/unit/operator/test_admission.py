@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.operator.admissions import CARRIER, HOLD, NOW, session, snapshot
 
 from callfleet_core.api.callsession import Reason
 from callfleet_operator.plan.admission import (
@@ -14,46 +16,11 @@ from callfleet_operator.plan.admission import (
     Admit,
     CampaignView,
     PendingSession,
-    Slot,
-    Snapshot,
     Wait,
     plan_admissions,
 )
-
-NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
-POOL = ("sales", "pool-1")
-HOLD = 36_000
-CARRIER = "AC" + "0" * 32
-
-
-def session(index: int, campaign: str = "spring", **changes: object) -> PendingSession:
-    base = PendingSession(
-        key=("sales", f"{campaign}-{index}"),
-        campaign=("sales", campaign),
-        pool=POOL,
-        priority=0,
-        position=index,
-        created=NOW,
-        currency="USD",
-        hold_micros=HOLD,
-        ceiling_micros=None,
-        accounts=("budget",),
-        budgets_found=True,
-        carrier=CARRIER,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]  # test data by field name
-
-
-def snapshot(*sessions: PendingSession, slots: int = 100, limit: int | None = 220_000, held: int = 0, spent: int = 0,
-             concurrent: int = 100, open_attempts: int = 0, suspended: bool = False) -> Snapshot:  # fmt: skip
-    view = CampaignView(suspended, concurrent, open_attempts)
-    return Snapshot(
-        pending=sessions,
-        campaigns={item.campaign: view for item in sessions},
-        accounts={"budget": AccountView("USD", limit, held, spent)},
-        slots=[Slot(POOL, f"pod-{index}", f"uid-{index}") for index in range(slots)],
-        carrier_room={CARRIER: 1000},
-    )
+from callfleet_operator.plan.pace import Pace
+from callfleet_operator.plan.turns import Share
 
 
 def reasons(decisions: list[Admit | Wait]) -> list[str]:
@@ -167,6 +134,73 @@ def test_priority_comes_first_and_campaigns_take_turns() -> None:
                 session(0, "urgent", priority=10)]  # fmt: skip
     order = [item.session.campaign[1] for item in plan_admissions(snapshot(*sessions, limit=None), NOW)]
     assert order == ["urgent", "first", "second", "first", "second", "first", "second"]
+
+
+def test_a_number_that_is_busy_takes_nobodys_slot() -> None:
+    decisions = plan_admissions(snapshot(session(0, number_busy=True), session(1), slots=1), NOW)
+    assert reasons(decisions) == ["NumberBusy", "admit"]
+
+
+def test_money_that_comes_back_is_kept_for_whoever_waits_for_it_first() -> None:
+    big, small = session(0, hold_micros=100_000), session(1, hold_micros=10_000)
+    decisions = plan_admissions(snapshot(big, small, held=150_000), NOW)
+    assert reasons(decisions) == ["BudgetHeld", "BudgetHeld"]
+    assert [item.shortfall_micros for item in decisions if isinstance(item, Wait)] == [30_000, 40_000]
+
+
+def test_money_is_kept_for_nobody_who_could_not_be_called_with_it() -> None:
+    big, small = session(0, hold_micros=100_000, pool=("sales", "none")), session(1, hold_micros=10_000)
+    assert reasons(plan_admissions(snapshot(big, small, held=150_000), NOW)) == ["BudgetHeld", "admit"]
+    busy = replace(big, number_busy=True)
+    assert reasons(plan_admissions(snapshot(busy, small, held=150_000), NOW)) == ["BudgetHeld", "admit"]
+
+
+def test_money_is_kept_in_the_account_that_lacks_it_only() -> None:
+    accounts = {"own": AccountView("USD", 100_000, 50_000, 0), "all": AccountView("USD", 500_000, 0, 0)}
+    sessions = session(0, hold_micros=60_000, accounts=("own", "all")), session(1, "zest", accounts=("all",))
+    assert reasons(plan_admissions(replace(snapshot(*sessions), accounts=accounts), NOW)) == ["BudgetHeld", "admit"]
+
+
+def test_equal_calls_lack_the_same_however_many_wait_before_them() -> None:
+    decisions = plan_admissions(snapshot(*(session(index) for index in range(4)), limit=2 * HOLD, held=HOLD), NOW)
+    assert [item.shortfall_micros for item in decisions if isinstance(item, Wait)] == [HOLD] * 3
+
+
+def paced(*sessions: PendingSession, pace: Pace) -> list[Admit | Wait]:
+    view = CampaignView(False, 100, Share(), pace)
+    return plan_admissions(replace(snapshot(*sessions, limit=None), campaigns={sessions[0].campaign: view}), NOW)
+
+
+def test_as_many_as_the_campaigns_pace_dials_soon_are_admitted_and_the_others_know_their_time() -> None:
+    decisions = paced(*(session(index) for index in range(5)), pace=Pace(Decimal("0.5")))
+    assert reasons(decisions) == ["admit"] * 3 + ["Pacing"] * 2  # now, in two and in four seconds
+    assert [item.retry_at for item in decisions if isinstance(item, Wait)] == [
+        NOW + timedelta(seconds=6),
+        NOW + timedelta(seconds=8),
+    ]
+
+
+def test_what_was_granted_but_not_dialled_counts_against_the_pace() -> None:
+    assert reasons(paced(session(0), pace=Pace(Decimal("0.5"), granted=3))) == ["Pacing"]
+    assert reasons(paced(session(0), pace=Pace(Decimal("0.5"), granted=2))) == ["admit"]
+
+
+def test_a_pace_counts_from_the_last_dial() -> None:
+    soon, late = NOW + timedelta(seconds=4), NOW + timedelta(seconds=40)
+    assert reasons(paced(session(0), pace=Pace(Decimal("0.01"), soon))) == ["admit"]
+    (decision,) = paced(session(0), pace=Pace(Decimal("0.01"), late))
+    assert isinstance(decision, Wait)
+    assert (decision.reason, decision.retry_at) == (Reason.PACING, late)
+    assert reasons(paced(session(0), pace=Pace(Decimal("0.01"), NOW - timedelta(hours=1)))) == ["admit"]
+
+
+def test_a_time_that_is_expected_stays_the_same_while_the_pace_is_kept() -> None:
+    first = paced(*(session(index) for index in range(6)), pace=Pace(Decimal("0.1"), NOW + timedelta(seconds=9)))
+    # Nine seconds later one was dialled, and waits no more.
+    rest = paced(*(session(index) for index in range(1, 6)), pace=Pace(Decimal("0.1"), NOW + timedelta(seconds=19)))
+    assert [item.retry_at for item in first if isinstance(item, Wait)][1:] == [
+        item.retry_at for item in rest if isinstance(item, Wait)
+    ]
 
 
 @given(

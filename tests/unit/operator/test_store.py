@@ -30,7 +30,8 @@ def test_a_list_of_one_kind_replaces_nothing_of_another_of_the_same_name() -> No
     assert [item.meta.name for item in store.pods("sales")] == ["two"]
     assert [item.meta.name for item in store.sessions("sales", "spring")] == ["one"]
     assert set(store.all_keys()) == {Key("Pod", "sales", "two"), Key("CallSession", "sales", "one")}
-    assert store.budgets() == store.campaigns() == []
+    assert not store.budgets()
+    assert not store.campaigns()
 
 
 def test_what_is_gone_or_newer_is_not_replaced_by_a_late_event() -> None:

@@ -1,0 +1,157 @@
+"""`callfleet explain`: why a session waits, what is missing, when it is tried again, its place in the line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from callfleet_core.api import GROUP, VERSION
+from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.errors import CallFleetError
+from callfleet_operator.objects import Budget, Campaign, Session
+from callfleet_operator.plan.campaign import waiting_by_reason
+from callfleet_operator.plan.explain import Cluster, Explanation, plan_explanation
+
+PAGE = 500
+TIMEOUT_S = 30
+# What docs/states.md says of each, in a line.
+ADVICE: Final[Mapping[Reason, str]] = {
+    Reason.SUSPENDED: "set suspend: false on the Campaign, or on the Budget; after an overrun correct the prices first",
+    Reason.RETRY_SCHEDULED: "nothing to do: the last attempt reached nobody, the next is at that time",
+    Reason.STOPPED: "everything is stopped: see the Campaign's summary, and `callfleet ledger recovery`",
+    Reason.NO_CONSENT: "add the contact's consent to its list, if it was given",
+    Reason.DO_NOT_CALL: "put the number on the installation's carrier.allowlist, if you may call it",
+    Reason.CURRENCY_MISMATCH: "give the Campaign a Budget in its own currency",
+    Reason.BUDGET_NOT_FOUND: "create the Budget, or correct budgetRefs",
+    Reason.NO_PRICE: "add a rate for this destination to the price list",
+    Reason.PER_CALL_LIMIT: "raise limits.perCall, or lower call.maxDurationSeconds",
+    Reason.BUDGET_EXHAUSTED: "raise the limit, or wait for the Budget's next day or month",
+    Reason.CARRIER_NOT_READY: "create or correct the Secret that carrierRef names: the Campaign says what is wrong",
+    Reason.PACING: "nothing to do; pacing and the carrier account's own limits say how many calls are made",
+    Reason.BUDGET_HELD: "nothing to do: the money comes back as the calls that hold it settle",
+    Reason.NUMBER_BUSY: "nothing to do: it is called when the other call to the same number is over",
+    Reason.NO_CAPACITY: "wait for a worker to start, or raise worker.maxWorkers or worker.slotsPerWorker",
+    Reason.DIAL_OUTCOME_UNKNOWN: "look at the carrier's own records, and use `callfleet attempts resolve`",
+}
+_BEYOND = "; sessions of other namespaces may come first"
+
+
+def explain(
+    what: Annotated[str, typer.Argument(help="A CallSession's name, or campaign/NAME for a whole Campaign.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    context: Annotated[str | None, typer.Option(help="The kubeconfig's context; the current one unless said.")] = None,
+) -> None:
+    """Show why a session waits, what is missing, when it is tried again, and who comes before it.
+
+    Reads Campaigns, Budgets and CallSessions with your own rights; the database is not asked, no number is shown.
+    """
+    kind, _, name = what.rpartition("/")
+    if kind not in {"", "session", "callsession", "campaign"}:
+        raise CallFleetError(f"{kind} cannot be explained: give a CallSession's name, or campaign/NAME")
+    cluster = _cluster(namespace, context)
+    if kind == "campaign":
+        answer, lines = _of_campaign(cluster, namespace, name)
+    else:
+        answer, lines = _of_session(cluster, namespace, name)
+    typer.echo(json.dumps(answer, default=_plain, indent=2) if as_json else "\n".join(lines))
+
+
+def _cluster(namespace: str, context: str | None) -> Cluster:
+    """The namespace's objects. Raises CallFleetError saying what is missing."""
+    try:
+        connect: Any = config.new_client_from_config  # it has no types
+        api = client.CustomObjectsApi(connect(context=context))
+        return Cluster(
+            [Campaign.of(body) for body in _listed(api, namespace, "campaigns")],
+            [Budget.of(body) for body in _listed(api, namespace, "budgets")],
+            [Session.of(body) for body in _listed(api, namespace, "callsessions")],
+        )
+    except ConfigException as error:
+        raise CallFleetError(f"no cluster to ask: {error}; set KUBECONFIG, or give --context") from error
+    except ApiException as error:
+        raise CallFleetError(
+            f"the API server refuses ({error.status} {error.reason}): your login needs to list campaigns, budgets and"
+            f" callsessions of {GROUP} in namespace {namespace}, and CallFleet must be installed"
+        ) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise CallFleetError("the API server does not answer: is the kubeconfig's server right?") from error
+
+
+def _listed(api: Any, namespace: str, plural: str) -> Iterator[dict[str, Any]]:
+    """Every object of a kind, in pages."""
+    token = ""
+    while True:
+        page = api.list_namespaced_custom_object(
+            GROUP, VERSION, namespace, plural, limit=PAGE, _request_timeout=TIMEOUT_S,
+            **({"_continue": token} if token else {}),
+        )  # fmt: skip
+        yield from page["items"]
+        token = page["metadata"].get("continue", "")
+        if not token:
+            return
+
+
+def _of_session(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str, Any], list[str]]:
+    session = next((item for item in cluster.sessions if item.meta.name == name), None)
+    if session is None:
+        raise CallFleetError(f"there is no CallSession {name} in namespace {namespace}: kubectl get cs -n {namespace}")
+    found = plan_explanation(cluster, session, datetime.now(UTC))
+    advice = ADVICE[found.reason] if found.reason else None
+    return {**asdict(found), "advice": advice}, list(_sentences(found, advice))
+
+
+def _sentences(found: Explanation, advice: str | None) -> Iterator[str]:
+    yield f"{found.session} of campaign {found.campaign}: {found.state}{f', {found.reason}' if found.reason else ''}"
+    if found.message:
+        yield f"  {found.message}"
+    if found.shortfall is not None:
+        yield f"  missing: {found.shortfall} {found.currency}"
+    for window in found.windows:
+        spent = f"{window.spent} spent, {window.held} held of {window.limit} {found.currency}"
+        yield f"  Budget {window.budget}, {window.kind}: {spent}"
+    if found.retry_at is not None:
+        yield f"  next try: {found.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+    if found.line is not None:
+        line = found.line
+        yield f"  in line for {line.for_what}: place {line.place}{_BEYOND if line.beyond_namespace else ''}"
+        for item in line.ahead:
+            yield f"    {item.sessions} of campaign {item.campaign} (priority {item.priority}) come before it"
+    if advice:
+        yield f"  {advice}"
+
+
+def _of_campaign(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str, Any], list[str]]:
+    campaign = next((item for item in cluster.campaigns if item.meta.name == name), None)
+    if campaign is None:
+        raise CallFleetError(f"there is no Campaign {name} in namespace {namespace}: kubectl get camp -n {namespace}")
+    spec = campaign.spec
+    sessions = [item for item in cluster.sessions if item.spec.campaign == name and item.spec.run_id == spec.run_id]
+    states = [item.state for item in sessions]
+    waiting = waiting_by_reason(sessions)
+    calls = sum(state in {SessionState.ADMITTED, SessionState.DIALING, SessionState.IN_PROGRESS} for state in states)
+    answer = {
+        "namespace": namespace, "campaign": name, "priority": spec.priority, "weight": spec.weight, "calls": calls,
+        "pending": states.count(SessionState.PENDING), "summary": campaign.status.get("summary"),
+        "waiting": [{**item, "advice": ADVICE[Reason(item["reason"])]} for item in waiting],
+    }  # fmt: skip
+    head = f"campaign {name} (priority {spec.priority}, weight {spec.weight}): {calls} calls are open"
+    lines = [f"{head}, {answer['pending']} sessions wait"]
+    for item in waiting:
+        missing = f", at least {item['shortfall']} {spec.currency} missing" if "shortfall" in item else ""
+        retry = f", the first is tried again at {item['retryAt']}" if "retryAt" in item else ""
+        lines += [f"  {item['reason']}: {item['count']}{missing}{retry}", f"    {ADVICE[Reason(item['reason'])]}"]
+    return answer, lines
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

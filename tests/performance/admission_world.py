@@ -119,7 +119,11 @@ class World:
             "ttlSecondsAfterFinished": 0,
             "attempts": {"max": 1},
             "pacing": {"maxConcurrent": min(1000, self.size.workers * self.size.slots)},
-            "worker": {"slotsPerWorker": self.size.slots, "maxWorkers": self.size.workers},
+            "worker": {
+                "slotsPerWorker": self.size.slots,
+                "maxWorkers": self.size.workers,
+                "resources": {"limits": {"memory": "4Gi"}},
+            },
         }
         body = campaign_body(NAMESPACE, campaign, **{**wanted, **spec})
         await self.api.call("POST", f"{GROUP}/{NAMESPACE}/campaigns", body)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
-from callfleet_core.ledger import Ledger
+from callfleet_core.ledger import Attempt, Ledger
 from callfleet_core.pricing import CostCalculator
 from callfleet_core.privacy import Privacy
 from callfleet_core.recovery import RecoveryBook
@@ -22,6 +22,7 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
+from callfleet_operator.latest import LatestAttempts
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
@@ -30,6 +31,8 @@ from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
 
 _POOLS_REMEMBERED = 10_000
+# A cycle over everything costs more than a look at one session: it waits this long for more of them.
+SOON_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -98,9 +101,15 @@ class Context:
     in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
     # Sessions whose last write was refused, by the resourceVersion that was too old.
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Attempts whose grants this operator has and is about to bind; it may take long where the API server is slow.
+    binding: set[UUID] = field(default_factory=set)
     loaded_contacts: dict[str, int] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     turns: Turns = field(default_factory=Turns)
+    _latest: LatestAttempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._latest = LatestAttempts(self.ledger)
 
     @property
     def recovery(self) -> RecoveryBook:
@@ -139,6 +148,14 @@ class Context:
         for memory in (self.idle_since, self.quiet_since):
             for uid in memory.keys() - there:
                 del memory[uid]
+
+    def look_soon(self, key: Key) -> None:
+        """Asks for a look at what follows from many objects: a moment later, once for all that change meanwhile."""
+        self.queue.add_after(key, SOON_S)
+
+    async def latest_attempt(self, namespace: str, session_name: str) -> Attempt | None:
+        """A session's newest attempt that was not revoked."""
+        return await self._latest.of(namespace, session_name)
 
     async def tell(self, kind: str, meta: Meta, reason: str, message: str, *, warning: bool = False) -> None:
         """Posts an Event; failing to do so is logged and changes nothing."""

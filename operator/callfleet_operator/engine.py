@@ -50,7 +50,7 @@ from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 from callfleet_operator.watches import Watches
 
-WORKERS = 8
+WORKERS = 16
 AUDIT_EVERY_S = 30.0
 
 # What is done again and again, in the order of the first time.
@@ -210,7 +210,7 @@ class Engine:
             return
         self._enqueue(context, key)
         if event == "DELETED" and key.kind == "CallSession":
-            context.queue.add(Key("Campaign", key.namespace, (body.get("spec") or {}).get("campaign", "")))
+            context.look_soon(Key("Campaign", key.namespace, (body.get("spec") or {}).get("campaign", "")))
 
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
@@ -224,7 +224,7 @@ class Engine:
             if found is not None:
                 owner = Key("Campaign", key.namespace, found.spec.campaign)
                 context.queue.add_after(owner, campaign.STATUS_EVERY_S)
-            context.queue.add(Key("Admission"))
+            context.look_soon(Key("Admission"))
 
     async def _work(self, key: Key) -> None:
         context = self._context

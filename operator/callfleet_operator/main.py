@@ -12,6 +12,7 @@ from prometheus_client import start_http_server
 from callfleet_core.api import GROUP, VERSION
 from callfleet_core.logs import configure
 from callfleet_operator.engine import Engine
+from callfleet_operator.nodiffs import NoDiffs
 from callfleet_operator.objects import POOL_LABEL
 from callfleet_operator.settings import OperatorSettings
 
@@ -32,6 +33,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.queueing.idle_timeout = 1.0
     settings.networking.request_timeout = 30
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = NoDiffs()
     start_http_server(own.callfleet_metrics_port)
     memo.engine = Engine(own, on_deposed=_end)
     await memo.engine.start()

@@ -46,6 +46,13 @@ class ApiServer:
         with urllib.request.urlopen(request, context=context, timeout=10) as answer:  # noqa: S310 - as above
             return json.loads(answer.read() or b"{}")
 
+    def text(self, path: str) -> str:
+        """What is not JSON, such as its metrics."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310 - https on loopback
+        context = ssl._create_unverified_context()  # noqa: S323 - its certificate is a minute old
+        with urllib.request.urlopen(request, context=context, timeout=30) as answer:  # noqa: S310 - as above
+            return str(answer.read().decode())
+
     def patch_status(self, namespace: str, name: str, status: dict[str, Any]) -> Any:
         """What the operator would write into a session's status."""
         path = f"/apis/callfleet.dev/v1alpha1/namespaces/{namespace}/callsessions/{name}/status"
@@ -53,8 +60,8 @@ class ApiServer:
 
 
 @contextmanager
-def api_server(home: Path) -> Iterator[ApiServer]:
-    """etcd and kube-apiserver on loopback, with the CRDs established."""
+def api_server(home: Path, part: str = "k8s") -> Iterator[ApiServer]:
+    """etcd and kube-apiserver on loopback, with the CRDs established; `part`: which build of Kubernetes."""
     etcd_port, peer_port, port = (free_port() for _ in range(3))
     token = secrets.token_hex(16)
     (home / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
@@ -73,7 +80,7 @@ def api_server(home: Path) -> Iterator[ApiServer]:
         "--initial-cluster", f"default=http://127.0.0.1:{peer_port}",
     ]  # fmt: skip
     apiserver = [
-        str(program("k8s", "kube-apiserver")), "--etcd-servers", f"http://127.0.0.1:{etcd_port}",
+        str(program(part, "kube-apiserver")), "--etcd-servers", f"http://127.0.0.1:{etcd_port}",
         "--secure-port", str(port), "--bind-address", "127.0.0.1", "--cert-dir", str(home / "certs"),
         "--token-auth-file", str(home / "tokens.csv"), "--authorization-mode", "RBAC",
         "--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.255.0.0/24",

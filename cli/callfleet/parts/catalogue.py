@@ -56,10 +56,11 @@ PARTS: Mapping[str, Part] = {
         PauseImagePart(),
         EmbeddedPostgresPart(),
         _kubernetes("k8s-optimised", f"Kubernetes {KUBERNETES_VERSION}, for benchmarks", 771, optimised=True),
+        GoPart("kwok", "KWOK v0.7.0, for benchmarks", 60, "kwok", ("sigs.k8s.io/kwok/cmd/kwok",), optimised=True),
     )
 }
 # What `make parts`, the demo and the tests need; the rest is built when asked for by name.
-DEFAULT = tuple(name for name in PARTS if name not in ("k8s-optimised", "embedded-postgres"))
+DEFAULT = tuple(name for name in PARTS if name not in ("k8s-optimised", "kwok", "embedded-postgres"))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from callfleet_operator.objects import Key, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
+    Slot,
     Snapshot,
     Wait,
     leads_after,
@@ -35,6 +37,7 @@ from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
+from callfleet_operator.together import each
 
 EVERY_S = 2.0
 # Holds of one cycle; the rest come in the next, which follows at once.
@@ -45,11 +48,11 @@ MAX_WAITS_A_CYCLE = 200
 _log = structlog.get_logger(__name__)
 
 
-@CYCLE_SECONDS.time()
 async def reconcile(context: Context) -> None:
     """One cycle over everything that waits."""
-    async with context.placement:
-        await _cycle(context)
+    with CYCLE_SECONDS.time():  # not as a decorator, which would only time the coroutine's making
+        async with context.placement:
+            await _cycle(context)
 
 
 async def _cycle(context: Context) -> None:
@@ -91,24 +94,35 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
-    answers = await hold(context.ledger, requests)
-    await pause_point(context.settings.callfleet_test_pause, "after-hold")
-    for admit, request, answer in zip(admits, requests, answers, strict=True):
-        ADMISSIONS.labels(result=answer.result.value).inc()
-        session = sessions[admit.session.key]
-        if answer.result is HoldResult.HELD and not await _protected(context, admit):
-            await context.ledger.revoke(request.attempt_id, "PodLost")
-            context.queue.add_after(Key("Admission"), 1.0)
-        elif answer.result is HoldResult.HELD:
-            await _bind_or_revoke(context, admit, request, session)
-        elif answer.result is HoldResult.WINDOW_CLOSED:
-            # The day ended between plan and hold: the next cycle takes the new window's account.
-            context.queue.add_after(Key("Admission"), 1.0)
-        elif answer.result is HoldResult.CLOSED:
-            await _end_closed(context, session)
-        else:
-            await _write_wait(context, session, _refused(admit, answer))
+    context.binding = {request.attempt_id for request in requests}
+    try:
+        answers = await hold(context.ledger, requests)
+        await pause_point(context.settings.callfleet_test_pause, "after-hold")
+        held = list(zip(admits, requests, answers, strict=True))
+        kept = await _protected(context, {item[0].slot for item in held if item[2].result is HoldResult.HELD})
+        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key], kept))
+    finally:
+        context.binding = set()
     return any(answer.result is HoldResult.HELD for answer in answers)
+
+
+async def _follow(
+    context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session, kept: AbstractSet[Slot]
+) -> None:
+    """What the ledger's answer means for the session; `kept` are the slots whose pods stay for the call."""
+    ADMISSIONS.labels(result=answer.result.value).inc()
+    if answer.result is HoldResult.HELD and admit.slot not in kept:
+        await context.ledger.revoke(request.attempt_id, "PodLost")
+        context.queue.add_after(Key("Admission"), 1.0)
+    elif answer.result is HoldResult.HELD:
+        await _bind_or_revoke(context, admit, request, session)
+    elif answer.result is HoldResult.WINDOW_CLOSED:
+        # The day ended between plan and hold: the next cycle takes the new window's account.
+        context.queue.add_after(Key("Admission"), 1.0)
+    elif answer.result is HoldResult.CLOSED:
+        await _end_closed(context, session)
+    else:
+        await _write_wait(context, session, _refused(admit, answer))
 
 
 async def hold(ledger: Ledger, requests: Sequence[HoldRequest]) -> list[HoldAnswer]:
@@ -155,17 +169,23 @@ async def _end_closed(context: Context, session: Session) -> None:
         context.stale[(key.namespace, key.name)] = session.meta.resource_version
 
 
-async def _protected(context: Context, admit: Admit) -> bool:
-    """Whether the pod is kept for the call, from now on."""
-    pod = context.store.pod(admit.slot.pool[0], admit.slot.pod_name)
-    if pod is None or pod.meta.uid != admit.slot.pod_uid:
-        return False
-    try:
-        await protection.protect(context, pod)
-    except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
-        _log.warning("worker not kept", pod=admit.slot.pod_name, error=type(error).__name__)
-        return False
-    return True
+async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
+    """The slots whose pods are kept for their calls, from now on."""
+    kept: set[Slot] = set()
+
+    async def protect(slot: Slot) -> None:
+        pod = context.store.pod(slot.pool[0], slot.pod_name)
+        if pod is None or pod.meta.uid != slot.pod_uid:
+            return
+        try:
+            await protection.protect(context, pod)
+        except Exception as error:  # noqa: BLE001  # whatever it was, its grants are taken back and the others are bound
+            _log.warning("worker not kept", pod=slot.pod_name, error=type(error).__name__)
+        else:
+            kept.add(slot)
+
+    await each(slots, protect)
+    return kept
 
 
 async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:
@@ -257,8 +277,7 @@ def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
 async def _write_waits(context: Context, waits: Sequence[Wait], sessions: Mapping[tuple[str, str], Session]) -> None:
     """Writes what is not said yet; what is left over comes in the next cycle, after whoever can be admitted then."""
     news = [wait for wait in waits if not _says_so(sessions[wait.session.key].status, wait, context.now())]
-    for wait in news[:MAX_WAITS_A_CYCLE]:
-        await _write_wait(context, sessions[wait.session.key], wait)
+    await each(news[:MAX_WAITS_A_CYCLE], lambda wait: _write_wait(context, sessions[wait.session.key], wait))
     if len(news) > MAX_WAITS_A_CYCLE:
         context.queue.add(Key("Admission"))
 
@@ -278,7 +297,7 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
         context.stale[(session.meta.namespace, session.meta.name)] = session.meta.resource_version
         return  # it changed meanwhile; the watch brings the news and the next cycle looks again
     context.store.apply("CallSession", body)
-    context.queue.add(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
         await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
 

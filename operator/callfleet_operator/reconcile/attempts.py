@@ -18,6 +18,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile.settlement import settle
+from callfleet_operator.together import each
 
 EVERY_S = 1.0
 # A grant that no session names after this long was never bound.
@@ -39,17 +40,20 @@ async def reconcile(context: Context) -> None:
     attempts = await context.ledger.unsettled_attempts()
     ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
     over = [attempt for attempt in attempts if attempt.state in {"ended", "settled"}]
-    failed = await settle(context, over)
-    for attempt in attempts:
-        try:
-            await _tend(context, attempt)
-        except StaleEpochError:
-            raise
-        except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
-            failed += 1
-            _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
+    await settle(context, over)
+    await each(attempts, lambda attempt: _tend_alone(context, attempt))
     if attempts:
-        _log.debug("attempts walked", open=len(attempts), failed=failed)
+        _log.debug("attempts walked", open=len(attempts))
+
+
+async def _tend_alone(context: Context, attempt: Attempt) -> None:
+    """One attempt's trouble is its own, but for a leader that leads no more."""
+    try:
+        await _tend(context, attempt)
+    except StaleEpochError:
+        raise
+    except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
+        _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
 
 
 async def _tend(context: Context, attempt: Attempt) -> None:
@@ -66,7 +70,7 @@ async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> No
     if reason is not None and await context.ledger.revoke(attempt.id, reason) == "revoked":
         _log.info("grant revoked", attempt=str(attempt.id), reason=reason)
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-        context.queue.add(Key("Admission"))
+        context.look_soon(Key("Admission"))
 
 
 def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None:
@@ -83,7 +87,7 @@ def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None
     if _is_pod_gone(context, attempt):
         return "PodLost"
     named = context.store.names_attempt(attempt.namespace, attempt.session_name, str(attempt.id))
-    if not named and now - attempt.granted_at > UNBOUND_AFTER:
+    if not named and attempt.id not in context.binding and now - attempt.granted_at > UNBOUND_AFTER:
         return "NotBound"
     return None
 

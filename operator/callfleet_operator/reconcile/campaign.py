@@ -12,7 +12,7 @@ from callfleet_core.api.callsession import SessionState
 from callfleet_core.contactlist import ContactListError
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
-from callfleet_core.runs import Run
+from callfleet_core.runs import Run, RunContact
 from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
@@ -23,6 +23,7 @@ from callfleet_operator.plan.model import plan_model
 from callfleet_operator.reconcile import budget, contacts
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
+from callfleet_operator.together import each
 
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
@@ -137,13 +138,15 @@ async def _create_due(context: Context, campaign: Campaign) -> None:
     finished = {item.meta.name: item for item in existing if item.is_terminal}
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None
-    for contact in await context.runs.due(run, room, without=ours):
-        if contact.session_name not in finished:
+
+    async def make(contact: RunContact) -> None:
+        known = finished.get(contact.session_name)
+        if known is None:
             await context.kube.create_session(manifests.session(campaign, contact, ceiling))
-        elif not finished[
-            contact.session_name
-        ].meta.deleted:  # one that is on its way out is made again when it is gone
-            await _finish_again(context, run, finished[contact.session_name])
+        elif not known.meta.deleted:  # one that is on its way out is made again when it is gone
+            await _finish_again(context, run, known)
+
+    await each(await context.runs.due(run, room, without=ours), make)
 
 
 async def _finish_again(context: Context, run: Run, session: Session) -> None:

@@ -53,8 +53,7 @@ def _is_only_witness(context: Context, session: Session, attempt: Attempt | None
 
 
 async def _latest(context: Context, session: Session) -> Attempt | None:
-    found = await context.ledger.latest_attempts(session.meta.namespace, [session.meta.name])
-    attempt = found.get(session.meta.name)
+    attempt = await context.latest_attempt(session.meta.namespace, session.meta.name)
     return attempt if attempt is not None and is_this_call(session, attempt) else None
 
 
@@ -99,8 +98,8 @@ async def _write(context: Context, session: Session, status: Status) -> None:
         if not session.is_terminal:
             await _tell_end(context, session, state, status)
         context.queue.add_after(Key("CallSession", namespace, session.meta.name), LOOK_AGAIN_S)
-    context.queue.add(Key("Campaign", namespace, campaign))
-    context.queue.add(Key("Admission"))
+    context.look_soon(Key("Campaign", namespace, campaign))
+    context.look_soon(Key("Admission"))
 
 
 async def _tell_end(context: Context, session: Session, state: SessionState, status: Status) -> None:

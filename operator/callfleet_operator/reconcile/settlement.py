@@ -96,7 +96,7 @@ def _show(context: Context, priced: Sequence[Settlement], states: Sequence[str],
 def show_money(context: Context, call: Attempt | BookedCall) -> None:
     """Has everything shown anew whose money has changed by a call."""
     context.queue.add(Key("CallSession", call.namespace, call.session_name))
-    context.queue.add(Key("Campaign", call.namespace, call.campaign))
+    context.look_soon(Key("Campaign", call.namespace, call.campaign))
     for budget in context.store.budgets():
         if budget.meta.namespace == call.namespace:
-            context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))
+            context.look_soon(Key("Budget", budget.meta.namespace, budget.meta.name))

@@ -73,11 +73,11 @@ def test_an_unknown_part_is_refused_with_the_known_ones() -> None:
 
 
 def test_every_default_part_can_be_planned_and_the_benchmark_build_is_not_among_them() -> None:
-    assert "k8s-optimised" not in DEFAULT
+    assert not {"k8s-optimised", "kwok"} & set(DEFAULT)
     assert {part.name for part in with_needs(DEFAULT)} == set(DEFAULT)
 
 
-@pytest.mark.parametrize("module", ["k8s", "coredns", "ollama", "helm"])
+@pytest.mark.parametrize("module", ["k8s", "coredns", "ollama", "helm", "kwok"])
 def test_every_go_module_is_shipped_with_its_checksums(module: str) -> None:
     assert (GOTOOLS / module / "go.mod").is_file()
     assert (GOTOOLS / module / "go.sum").stat().st_size > 1000

@@ -169,9 +169,10 @@ class Ledger:
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name."""
         rows = await self._attempts(
-            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'"
-            " AND NOT EXISTS (SELECT 1 FROM dial_attempts n WHERE n.namespace = a.namespace"
-            " AND n.session_name = a.session_name AND n.number > a.number AND n.state <> 'revoked')",
+            # Looked up name by name, however many attempts there are beside these.
+            "a.id IN (SELECT (SELECT n.id FROM dial_attempts n WHERE n.namespace = :namespace"
+            " AND n.session_name = asked.name AND n.state <> 'revoked' ORDER BY n.number DESC LIMIT 1)"
+            " FROM unnest(CAST(:names AS text[])) AS asked (name))",
             limit=None,  # the names are the bound
             namespace=namespace,
             names=list(session_names),

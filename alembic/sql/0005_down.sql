@@ -34,6 +34,7 @@ CREATE TABLE holds (
 );
 INSERT INTO holds SELECT attempt_id, account_id, held_micros FROM ledger_entries WHERE kind = 'hold';
 
+ALTER TABLE dial_attempts DROP COLUMN caps;
 ALTER TABLE dial_attempts ADD COLUMN script jsonb;
 UPDATE dial_attempts a SET script = s.script::jsonb FROM call_scripts s WHERE s.digest = a.script_digest;
 ALTER TABLE dial_attempts ALTER COLUMN script SET NOT NULL, DROP COLUMN script_digest;

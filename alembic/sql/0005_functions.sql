@@ -92,9 +92,9 @@ BEGIN
         SELECT * FROM ROWS FROM (jsonb_to_recordset(p_batch->'terms') AS (
             namespace text, campaign text, run_id text, currency text, accounts text[], time_limit_s integer,
             ring_timeout_s integer, max_queue_s integer, account_sid text, from_number text, time_zone text,
-            script text, max_attempts integer, expires_after_s integer)) WITH ORDINALITY AS t (
+            script text, max_attempts integer, expires_after_s integer, caps jsonb)) WITH ORDINALITY AS t (
             namespace, campaign, run_id, currency, accounts, time_limit_s, ring_timeout_s, max_queue_s, account_sid,
-            from_number, time_zone, script, max_attempts, expires_after_s, place)
+            from_number, time_zone, script, max_attempts, expires_after_s, caps, place)
     ), judged AS MATERIALIZED (
         SELECT i.*, t.*, c.number_hash, CASE
             WHEN c.id IS NULL THEN jsonb_build_object('result', 'NoConsent')
@@ -123,10 +123,11 @@ BEGIN
     ), granted AS (
         INSERT INTO dial_attempts (id, state, number, namespace, campaign, run_id, contact_id, session_name,
             session_uid, number_hash, account_sid, from_number, currency, hold_micros, time_limit_s, ring_timeout_s,
-            max_queue_s, time_zone, script_digest, granted_pod_uid, epoch, granted_at, expires_at)
+            max_queue_s, time_zone, script_digest, granted_pod_uid, epoch, granted_at, expires_at, caps)
         SELECT attempt_id, 'granted', number, namespace, campaign, run_id, contact_id, session_name, session_uid,
             number_hash, account_sid, from_number, currency, amount_micros, time_limit_s, ring_timeout_s, max_queue_s,
-            time_zone, decode(script, 'hex'), pod_uid, p_epoch, v_now, v_now + make_interval(secs => expires_after_s)
+            time_zone, decode(script, 'hex'), pod_uid, p_epoch, v_now, v_now + make_interval(secs => expires_after_s),
+            COALESCE(caps, '{}')
         FROM judged WHERE refusal IS NULL ORDER BY number_hash, ord
         ON CONFLICT DO NOTHING RETURNING id
     )

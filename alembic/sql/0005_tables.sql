@@ -10,6 +10,10 @@ ALTER TABLE dial_attempts ADD COLUMN script_digest bytea;
 UPDATE dial_attempts SET script_digest = sha256(convert_to(script::text, 'UTF8'));
 ALTER TABLE dial_attempts ALTER COLUMN script_digest SET NOT NULL, DROP COLUMN script;
 
+-- What each meter of the call may run at most: {meter: [quantity, micros]}. With the attempt, since reading it there costs
+-- a hold less than naming a row of another table; {} where nothing was said.
+ALTER TABLE dial_attempts ADD COLUMN caps jsonb NOT NULL DEFAULT '{}';
+
 -- What an attempt holds is what its hold's entries say: a second table of the same rows could only disagree.
 DO $$
 BEGIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import op
+from callfleet_core.db.indexes import build_index, drop_index
 
 revision = "0008"
 down_revision = "0007"
@@ -17,12 +17,12 @@ _INDEXES = {
 
 
 def upgrade() -> None:
-    """Adds them; attempts that were never begun are in none."""
+    """Adds them while calls go on; attempts that were never begun are in none."""
     for name, columns in _INDEXES.items():
-        op.execute(f"CREATE INDEX {name} ON dial_attempts {columns} WHERE begun_at IS NOT NULL")
+        build_index(name, f"ON dial_attempts {columns} WHERE begun_at IS NOT NULL")
 
 
 def downgrade() -> None:
     """Drops them."""
     for name in _INDEXES:
-        op.execute(f"DROP INDEX {name}")
+        drop_index(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from callfleet_core.db.scripts import run_script
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

@@ -22,11 +22,14 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
-from callfleet_operator.manifests import PoolDefaults
-from callfleet_operator.objects import Key, Meta
+from callfleet_operator.manifests import PoolDefaults, pool_name
+from callfleet_operator.models import Models
+from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
+
+_POOLS_REMEMBERED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -73,10 +76,22 @@ class Context:
     dialing: DialStore
     carriers: Carriers
     costs: CostCalculator
+    models: Models
     now: Callable[[], datetime] = utc_now
     # Admission gives slots away and pools remove pods: never at the same time.
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # By pod UID: since when a surplus pod is idle, and since when a marked one has no call.
     idle_since: dict[str, datetime] = field(default_factory=dict)
+    quiet_since: dict[str, datetime] = field(default_factory=dict)
+    # UIDs of pods that this leader has marked as being in a call; namespaces whose evictions it refuses.
+    marked: set[str] = field(default_factory=set)
+    guarded: set[str] = field(default_factory=set)
+    # By pool: UIDs of earlier pools' pods that take no new calls; why no pod can be made; what Campaigns were told.
+    closing: dict[Key, frozenset[str]] = field(default_factory=dict)
+    pool_problems: dict[Key, PodProblem] = field(default_factory=dict)
+    pods_shown: dict[Key, int] = field(default_factory=dict)
+    # Each Campaign's generation and pool: a hash that many ask for.
+    pools: dict[str, tuple[int, str]] = field(default_factory=dict)
     # Namespaces that have the workers' access and a copy of the named Secrets.
     prepared: set[tuple[str, ...]] = field(default_factory=set)
     # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
@@ -104,6 +119,26 @@ class Context:
             device=self.settings.callfleet_worker_device,
             image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
         )
+
+    def pool_of(self, campaign: Campaign) -> str:
+        """The name of the pool that a Campaign asks for."""
+        known = self.pools.get(campaign.meta.uid)
+        if known is None or known[0] != campaign.meta.generation:
+            if len(self.pools) > _POOLS_REMEMBERED:
+                self.pools.clear()
+            known = self.pools[campaign.meta.uid] = (
+                campaign.meta.generation,
+                pool_name(campaign.spec, self.pool_defaults),
+            )
+        return known[1]
+
+    def forget_pods(self) -> None:
+        """Forgets what is remembered of pods that are gone."""
+        there = {pod.meta.uid for pod in self.store.pods()}
+        self.marked &= there
+        for memory in (self.idle_since, self.quiet_since):
+            for uid in memory.keys() - there:
+                del memory[uid]
 
     async def tell(self, kind: str, meta: Meta, reason: str, message: str, *, warning: bool = False) -> None:
         """Posts an Event; failing to do so is logged and changes nothing."""

@@ -26,6 +26,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.kube import ConflictError, Kube
 from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
+from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
@@ -37,12 +38,14 @@ from callfleet_operator.reconcile import (
     carrier,
     contacts,
     installation,
+    models,
     pool,
     records,
     recovery,
     session,
     witness,
 )
+from callfleet_operator.reconcile.pods import pool_keys
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 from callfleet_operator.watches import Watches
@@ -54,6 +57,7 @@ AUDIT_EVERY_S = 30.0
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
     "Recovery": (recovery.EVERY_S, recovery.reconcile),
     "Installation": (installation.EVERY_S, installation.reconcile),
+    "Models": (models.EVERY_S, models.reconcile),
     "Records": (records.EVERY_S, records.reconcile),
     "Bill": (bill.EVERY_S, bill.reconcile),
     "ContactLists": (contacts.LISTS_EVERY_S, contacts.follow_lists),
@@ -129,7 +133,16 @@ class Engine:
             dialing=DialStore(engine),
             carriers=carriers,
             costs=CostCalculator(load_prices()),
+            models=Models(settings.ollama_urls, settings.ollama_key, self._model_changed),
         )
+
+    def _model_changed(self, model: str) -> None:
+        """Who asks for a model says what became of it."""
+        context = self._context
+        if context is not None and self._leads:
+            for campaign in context.store.campaigns():
+                if campaign.spec.agent.llm.model == model:
+                    context.queue.add(Key("Campaign", campaign.meta.namespace, campaign.meta.name))
 
     def _taken(self, context: Context) -> None:
         self._tasks.append(asyncio.create_task(self._lead(context), name="lead"))
@@ -181,6 +194,7 @@ class Engine:
             await self._lease.stop()
         if self._context is not None:
             await self._context.carriers.close()
+            await self._context.models.close()
             await self._context.kube.close()
         if self._engine is not None:
             await self._engine.dispose()
@@ -201,8 +215,8 @@ class Engine:
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
             context.queue.add(Key("Admission"))
-            for pod in context.store.pods(key.namespace):
-                context.queue.add(Key("Pool", key.namespace, pod.pool))
+            for pool_key in pool_keys(context, key.namespace):
+                context.queue.add(pool_key)
             return
         context.queue.add(key)
         if key.kind == "CallSession":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +33,18 @@ _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 
 
+# 429: how often a write is tried again, and how long the server may keep everybody waiting for it.
+_TOO_MANY = 429
+_TURNED_AWAY_AT_MOST = 3
+_LONGEST_REST_S = 10.0
+
+
 class ConflictError(CallFleetError):
     """The object changed or vanished meanwhile: look again."""
+
+
+class RefusedError(CallFleetError):
+    """The API server will not have an object: a quota, a policy, a field; its text is the server's own."""
 
 
 class TokenBucket:
@@ -42,6 +53,12 @@ class TokenBucket:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst, self._tokens = rate, burst, burst
         self._at: float | None = None
+
+    def rest(self, seconds: float) -> None:
+        """Nobody may write for so long."""
+        now = asyncio.get_running_loop().time()
+        self._tokens = min(self._tokens, -seconds * self._rate)
+        self._at = now
 
     async def take(self) -> None:
         """Waits until a write may be made."""
@@ -123,12 +140,39 @@ class Kube:
         await self._delete(_path("CallSession", meta), {"uid": meta.uid, "resourceVersion": meta.resource_version})
 
     async def create_pod(self, namespace: str, body: dict[str, Any]) -> bool:
-        """Creates a worker pod; false when it is there already."""
-        return await self._create(f"/api/v1/namespaces/{namespace}/pods", body)
+        """Creates a worker pod; false when it is there already. Raises RefusedError."""
+        try:
+            return await self._create(f"/api/v1/namespaces/{namespace}/pods", body)
+        except ApiException as error:
+            if error.status in {400, 403, 422}:
+                raise RefusedError(_message(error)) from error
+            raise
 
     async def delete_pod(self, meta: Meta) -> None:
-        """Deletes a worker pod, if it is still the one that was seen."""
-        await self._delete(f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}", {"uid": meta.uid})
+        """Deletes a worker pod, if it is still as it was seen."""
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
+        await self._delete(path, {"uid": meta.uid, "resourceVersion": meta.resource_version})
+
+    async def mark_pod(self, meta: Meta, marks: Mapping[str, Any], *, as_seen: bool) -> dict[str, Any]:
+        """Sets a worker pod's labels and annotations (None removes one); answers the new pod.
+
+        Raises ConflictError when the pod is another one, is told to end, or, with `as_seen`, changed meanwhile.
+        """
+        known = {"uid": meta.uid, **({"resourceVersion": meta.resource_version} if as_seen else {})}
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
+        try:
+            body = await self._write("PATCH", path, {"metadata": {**known, **marks}}, content_type=_MERGE_PATCH)
+        except ApiException as error:
+            if error.status in {404, 409}:
+                raise ConflictError(f"Pod {meta.namespace}/{meta.name} changed meanwhile") from error
+            raise
+        if "deletionTimestamp" in body["metadata"]:
+            raise ConflictError(f"Pod {meta.namespace}/{meta.name} is told to end")
+        return body
+
+    async def ensure_disruption_budget(self, namespace: str, body: dict[str, Any]) -> None:
+        """Gives a namespace a PodDisruptionBudget, unless it has it."""
+        await self._create(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", body)
 
     async def read_key(self, kind: str, namespace: str, name: str, key: str) -> str | None:
         """A key's text in a ConfigMap or Secret, or None where there is none."""
@@ -299,6 +343,15 @@ class Kube:
     async def _write(
         self, method: str, path: str, body: dict[str, Any], *, content_type: str = _JSON
     ) -> dict[str, Any]:
+        for _ in range(_TURNED_AWAY_AT_MOST):
+            await self._bucket.take()
+            try:
+                return await self._request(method, path, body=body, content_type=content_type)
+            except ApiException as error:
+                if error.status != _TOO_MANY:
+                    raise
+                # The server has done nothing of it, and says when it may be asked again: nobody else asks before.
+                self._bucket.rest(_retry_after_s(error))
         await self._bucket.take()
         return await self._request(method, path, body=body, content_type=content_type)
 
@@ -323,6 +376,21 @@ class Kube:
             _request_timeout=REQUEST_TIMEOUT_S,
         )
         return answer
+
+
+def _retry_after_s(error: ApiException) -> float:
+    """What a busy server asks for, in seconds; a second where it asks for nothing."""
+    headers: Mapping[str, str] = error.headers or {}
+    asked = headers.get("Retry-After", "")
+    return min(float(asked), _LONGEST_REST_S) if asked.isdigit() else 1.0
+
+
+def _message(error: ApiException) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, TypeError, KeyError):
+        return f"the API server answered {error.status}"
 
 
 def _path(kind: str, meta: Meta) -> str:

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from callfleet_core.api import API_VERSION
-from callfleet_core.api.campaign import CampaignSpec, Worker
+from callfleet_core.api.campaign import DEFAULT_MEMORY, CampaignSpec, Worker
 from callfleet_core.money import format_micros
 from callfleet_core.runs import RunContact
-from callfleet_operator.objects import CAMPAIGN_LABEL, POOL_LABEL, SETTLE_FINALIZER, Campaign
+from callfleet_operator.objects import (
+    CAMPAIGN_LABEL,
+    CAMPAIGNS_ANNOTATION,
+    EPOCH_ANNOTATION,
+    IN_CALL_LABEL,
+    POOL_LABEL,
+    SERVES_ANNOTATION,
+    SETTLE_FINALIZER,
+    SLOTS_ANNOTATION,
+    Campaign,
+)
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "callfleet", "app.kubernetes.io/part-of": "callfleet"}
 SERVICE_ACCOUNT = "callfleet-worker"
 WORKER_UID = 10001
 HEALTH_PORT = 8081
 CARRIER_DIR = "/etc/callfleet/carrier"
-# A drained worker may finish the longest call (the time limit) and say goodbye.
-GRACE_BEYOND_LIMIT_S = 60
-LONGEST_CALL_S = 3600
+# A drained worker may finish its calls (drainSeconds, never below their time limit) and say goodbye.
+GRACE_BEYOND_DRAIN_S = 60
+# Names of campaigns that a pod remembers; more share its pool only where somebody makes Campaigns by the hundred.
+MAX_CAMPAIGNS_NAMED = 100
+# What the NVIDIA driver lets a worker take of a GPU that is shared by MPS (docs/worker.md).
+GPU_MEMORY = "4G"
+DISRUPTION_BUDGET = "callfleet-workers-in-call"
+# For pods without a controller Kubernetes counts with whole numbers only: more than there could be, so never one less.
+NEVER_ONE_LESS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +63,19 @@ def pool_name(spec: CampaignSpec, defaults: PoolDefaults) -> str:
     """A pool's name: a hash of everything that makes its pods what they are."""
     seed = json.dumps(
         {
-            "worker": spec.worker.model_dump(mode="json", exclude={"max_workers"}),
+            "worker": spec.worker.model_dump(mode="json", exclude={"min_workers", "max_workers"}),
             "carrier": carrier_secret(spec, defaults),
             "defaults": defaults.__dict__,
         },
         sort_keys=True,
     )
     return f"pool-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
+
+
+def serves(spec: CampaignSpec, defaults: PoolDefaults) -> str:
+    """Whose calls a worker can make at all, as a hash: of the account it calls with, its logins, the people's keys."""
+    seed = [carrier_secret(spec, defaults), defaults.secret, defaults.keys_secret, str(defaults.key_version)]
+    return hashlib.sha256("|".join(seed).encode()).hexdigest()[:8]
 
 
 def session(campaign: Campaign, contact: RunContact, ceiling_micros: int | None) -> dict[str, Any]:
@@ -102,6 +125,37 @@ def pool_config_map(name: str) -> dict[str, Any]:
     }
 
 
+def disruption_budget() -> dict[str, Any]:
+    """What refuses the eviction of a worker while it has a call, in its namespace; idle workers may be evicted."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": DISRUPTION_BUDGET, "labels": MANAGED_BY},
+        "spec": {
+            "minAvailable": NEVER_ONE_LESS,
+            # A worker that is not ready may still have calls.
+            "unhealthyPodEvictionPolicy": "IfHealthyBudget",
+            "selector": {"matchExpressions": [{"key": IN_CALL_LABEL, "operator": "Exists"}]},
+        },
+    }
+
+
+def call_marks(epoch: int | None) -> dict[str, Any]:
+    """The metadata that protects a worker with calls from evictions and autoscalers; None: it has none any more.
+
+    The epoch makes each leader's mark another one, so that what an earlier leader decided of the pod is outdated.
+    """
+    busy = epoch is not None
+    return {
+        "labels": {IN_CALL_LABEL: "true" if busy else None},
+        "annotations": {
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" if busy else "true",
+            "karpenter.sh/do-not-disrupt": "true" if busy else None,
+            EPOCH_ANNOTATION: str(epoch) if busy else None,
+        },
+    }
+
+
 def worker_account() -> dict[str, Any]:
     """The workers' service account."""
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SERVICE_ACCOUNT, "labels": MANAGED_BY}}
@@ -118,7 +172,9 @@ def worker_role_binding(namespace: str, cluster_role: str) -> dict[str, Any]:
     }
 
 
-def worker_pod(name: str, pool: str, pool_uid: str, spec: CampaignSpec, defaults: PoolDefaults) -> dict[str, Any]:
+def worker_pod(
+    name: str, pool: str, pool_uid: str, spec: CampaignSpec, defaults: PoolDefaults, campaigns: Sequence[str] = ()
+) -> dict[str, Any]:
     """A worker pod: a GPU by default, its tolerations, probes, and a restricted security context."""
     worker = spec.worker
     return {
@@ -127,13 +183,18 @@ def worker_pod(name: str, pool: str, pool_uid: str, spec: CampaignSpec, defaults
         "metadata": {
             "name": name,
             "labels": {POOL_LABEL: pool, "app.kubernetes.io/name": "callfleet-worker", **MANAGED_BY},
-            "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+            "annotations": {
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+                CAMPAIGNS_ANNOTATION: ",".join(sorted(campaigns)[:MAX_CAMPAIGNS_NAMED]),
+                SLOTS_ANNOTATION: str(worker.slots_per_worker),
+                SERVES_ANNOTATION: serves(spec, defaults),
+            },
             "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": pool, "uid": pool_uid}],
         },
         "spec": {
             "serviceAccountName": SERVICE_ACCOUNT,
             "restartPolicy": "Always",
-            "terminationGracePeriodSeconds": LONGEST_CALL_S + GRACE_BEYOND_LIMIT_S,
+            "terminationGracePeriodSeconds": worker.drain_seconds + GRACE_BEYOND_DRAIN_S,
             "tolerations": [
                 {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
                 *(item.model_dump(exclude_none=True) for item in worker.tolerations),
@@ -175,7 +236,9 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
         "POD_IP": field("status.podIP"),
         "CALLFLEET_POOL": {"value": pool},
         "CALLFLEET_SLOTS": {"value": str(worker.slots_per_worker)},
+        "CALLFLEET_DRAIN_S": {"value": str(worker.drain_seconds)},
         "CALLFLEET_DEVICE": {"value": defaults.device},
+        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": {"value": f"0={GPU_MEMORY}"},
         "CALLFLEET_RUN_DIR": {"value": "/run/callfleet"},
         "CALLFLEET_CARRIER_DIR": {"value": CARRIER_DIR},
         "HOME": {"value": "/tmp"},  # noqa: S108  # the pod's own empty volume
@@ -184,6 +247,7 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
         name: {key: str(value) for key, value in amounts.model_dump(by_alias=True, exclude_none=True).items()}
         for name, amounts in (("requests", worker.resources.requests), ("limits", worker.resources.limits))
     }
+    resources["limits"].setdefault("memory", DEFAULT_MEMORY)
     return {
         "name": "worker",
         "image": worker.image or defaults.image,

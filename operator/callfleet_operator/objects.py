@@ -11,6 +11,13 @@ from callfleet_core.api.callsession import TERMINAL_STATES, CallSessionSpec, Ses
 from callfleet_core.api.campaign import CampaignSpec
 
 POOL_LABEL = "callfleet.dev/pool"
+# On a pod while a call may be on it; what the workers' PodDisruptionBudget selects.
+IN_CALL_LABEL = "callfleet.dev/in-call"
+EPOCH_ANNOTATION = "callfleet.dev/epoch"
+# What a pod was made for and with: once its pool is nobody's any more, this says whose calls it may still take.
+CAMPAIGNS_ANNOTATION = "callfleet.dev/campaigns"
+SLOTS_ANNOTATION = "callfleet.dev/slots"
+SERVES_ANNOTATION = "callfleet.dev/serves"
 SETTLE_FINALIZER = "callfleet.dev/settle"
 DRAIN_FINALIZER = "callfleet.dev/drain"
 CAMPAIGN_LABEL = "callfleet.dev/campaign"
@@ -118,6 +125,13 @@ class Session:
         return self.state in TERMINAL_STATES
 
 
+class PodProblem(NamedTuple):
+    """What keeps a pod from serving: Kubernetes' own reason and message."""
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Pod:
     """A worker pod."""
@@ -126,30 +140,54 @@ class Pod:
     pool: str
     ready: bool
     finished: bool
-    problem: str | None
+    problem: PodProblem | None
+    # Marked as one that may have a call.
+    in_call: bool = False
+    campaigns: tuple[str, ...] = ()
+    slots: int = 0
+    serves: str = ""
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Pod:
         """Reads what matters of a pod: is it ready, is it over, what keeps it from starting."""
         status = body.get("status", {})
         conditions = {item["type"]: item for item in status.get("conditions", [])}
+        labels, meta = body["metadata"].get("labels", {}), Meta.of(body)
+        slots = meta.annotations.get(SLOTS_ANNOTATION, "")
         return cls(
-            meta=Meta.of(body),
-            pool=body["metadata"].get("labels", {}).get(POOL_LABEL, ""),
+            meta=meta,
+            pool=labels.get(POOL_LABEL, ""),
             ready=conditions.get("Ready", {}).get("status") == "True",
             finished=status.get("phase") in {"Succeeded", "Failed"},
             problem=_pod_problem(status, conditions),
+            in_call=IN_CALL_LABEL in labels,
+            campaigns=tuple(filter(None, meta.annotations.get(CAMPAIGNS_ANNOTATION, "").split(","))),
+            slots=int(slots) if slots.isdigit() else 0,
+            serves=meta.annotations.get(SERVES_ANNOTATION, ""),
         )
 
+    @property
+    def serves_on(self) -> bool:
+        """Neither over nor told to end."""
+        return not self.finished and not self.meta.deleted
 
-def _pod_problem(status: dict[str, Any], conditions: dict[str, Any]) -> str | None:
+
+_STARTING = {None, "ContainerCreating", "PodInitializing"}
+
+
+def _pod_problem(status: dict[str, Any], conditions: dict[str, Any]) -> PodProblem | None:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
+        return PodProblem(scheduled.get("reason") or "Unschedulable", scheduled.get("message") or "")
     for container in status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting", {})
-        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
-            return f"{waiting['reason']}: {waiting.get('message', '')}"
+        ended = container.get("lastState", {}).get("terminated", {})
+        last = f"last end: {ended.get('reason', 'unknown')}, exit code {ended.get('exitCode', '?')}" if ended else ""
+        if waiting.get("reason") not in _STARTING:
+            return PodProblem(waiting["reason"], "; ".join(filter(None, (waiting.get("message"), last))))
+        if ended and not container.get("ready", False):
+            # Between two starts it does not wait: the same trouble, whatever the moment.
+            return PodProblem("ContainerRestarted", f"{container.get('restartCount', 0)} times; {last}")
     return None
 
 

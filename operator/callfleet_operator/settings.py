@@ -63,6 +63,13 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     )
     callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
     callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
+    ollama_base_url: str = Field(
+        default="", description="Where models are looked for; empty: nowhere, they are taken to be there."
+    )
+    callfleet_ollama_endpoints: str = Field(
+        default="", description="The servers behind that address, separated by commas, where they are several."
+    )
+    ollama_api_key: SecretStr | None = None
     callfleet_identity: str = Field(
         default="", description="Who stands for the lead: the pod's UID, so that its restarts lead on at once."
     )
@@ -107,6 +114,17 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     def _is_a_time_zone(cls, value: str) -> str:
         time_zone(value)
         return value
+
+    @property
+    def ollama_urls(self) -> list[str]:
+        """Every server that must have a model."""
+        named = self.callfleet_ollama_endpoints or self.ollama_base_url
+        return [url.strip() for url in named.split(",") if url.strip()]
+
+    @property
+    def ollama_key(self) -> str | None:
+        """What a proxy before them asks for."""
+        return self.ollama_api_key.get_secret_value() if self.ollama_api_key else None
 
     @property
     def allowlist(self) -> list[str]:

@@ -111,6 +111,11 @@ class Store:
             and (campaign is None or item.spec.campaign == campaign)
         ]
 
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        """A worker pod, if seen."""
+        found = self._objects.get(Key("Pod", namespace, name))
+        return found if isinstance(found, Pod) else None
+
     def pods(self, namespace: str | None = None, pool: str | None = None) -> list[Pod]:
         """All worker pods, or those of a pool."""
         return [

@@ -170,7 +170,7 @@ def battle(plan: Plan, template: str, world: World) -> Verdict:
         with proxy(urlsplit(url).port or 5432, plan.seed) as through:
             fought = Battle(plan, folder, url, through)
             fought.fight()
-        _quiet(url)
+        quiet(url)
         evidence = collect(folder, url)
         violations = [*check_epochs(evidence), *check_money(evidence), *check_protocol(evidence)]
         if violations and plan.defect is None:  # to be looked at
@@ -191,7 +191,7 @@ def copy_of(template: str) -> Iterator[str]:
         yield url
 
 
-def _quiet(url: str) -> None:
+def quiet(url: str) -> None:
     """Waits until no client's backend is at work: a killed client's last statement may still be."""
     query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'chaos-%'" \
         " AND datname = current_database()"  # fmt: skip

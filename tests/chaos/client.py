@@ -15,6 +15,7 @@ from tests.chaos import moves
 from tests.chaos.defects import client_parts
 from tests.chaos.history import HistoryWriter
 from tests.chaos.player import CUT, Known, Player
+from tests.chaos.settling import settle_all
 from tests.chaos.world import World
 from tests.integration.books import NAMESPACE, RING
 
@@ -106,6 +107,8 @@ async def _step(player: Player) -> None:
         await moves.hold(player, 1)
     elif chance < 0.19:
         await moves.hold(player, choose.choice(_BATCHES))
+    elif chance < 0.21:
+        await settle_all(player)
     else:
         await moves.move(player, choose.choice(list(player.known.values())))
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
-from uuid import UUID
 
 import psycopg
 from tests.chaos.player import FollowingLedger
 
 from callfleet_core.dialing import DialStore
-from callfleet_core.ledger import HoldAnswer, HoldRequest
-from callfleet_core.pricing import CostLine
+from callfleet_core.ledger import HoldAnswer, HoldRequest, Settlement
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class _StaleClient(FollowingLedger):
 class _BlindSettlement(FollowingLedger):
     """Posts what was priced, whatever the end is meanwhile."""
 
-    async def settle(self, attempt_id: UUID, lines: Sequence[CostLine], **_: object) -> str:
-        return await super().settle(attempt_id, lines)
+    async def settle_batch(self, settlements: Sequence[Settlement]) -> list[str]:
+        return await super().settle_batch([replace(each, seen=None) for each in settlements])
 
 
 _LEDGERS: Final[dict[str, type[FollowingLedger]]] = {
@@ -94,22 +92,18 @@ PATCHES: Final[dict[str, Patch]] = {
     "release-unposted": Patch("ledger_release", "WHERE h.attempt_id = p_attempt;", "WHERE false;"),
     "revoke-takes-dialing": Patch("ledger_revoke", "v_state = 'granted'", "v_state IN ('granted', 'dialing')"),
     "revoke-twice": Patch("ledger_revoke", "v_state = 'granted'", "v_state IN ('granted', 'revoked')"),
-    "settle-while-placed": Patch(
-        "ledger_settle", "NOT (v.state = 'ended' OR", "NOT (v.state IN ('placed', 'ended') OR"
-    ),
+    "settle-while-placed": Patch("settle_lock", "(a.state = 'ended' OR", "(a.state IN ('placed', 'ended') OR"),
+    "end-not-compared": Patch("settle_lock", "COALESCE(a.seen = a.end_status, true)", "true"),
     "settle-returns-the-spent": Patch(
-        "ledger_settle",
-        "a.held_micros - CASE WHEN v_late THEN 0 ELSE h.amount_micros END",
-        "a.held_micros - CASE WHEN v_late THEN 0 ELSE LEAST(v_actual, h.amount_micros) END",
+        "ledger_post_settlements", "ELSE -h.amount_micros END", "ELSE -LEAST(t.actual_micros, h.amount_micros) END"
     ),
-    "overrun-unmarked": Patch("ledger_settle", "a.overrun OR v_actual > h.amount_micros", "a.overrun"),
+    "settlements-not-summed": Patch("ledger_post_settlements", "sum(p.spent_micros)", "max(p.spent_micros)"),
+    "overrun-unmarked": Patch("ledger_post_settlements", "a.overrun OR p.above_hold OR", "a.overrun OR"),
     "late-returns-hold-again": Patch(
-        "ledger_settle",
-        "a.held_micros - CASE WHEN v_late THEN 0 ELSE h.amount_micros END",
-        "GREATEST(0, a.held_micros - h.amount_micros)",
+        "ledger_post_settlements", "CASE WHEN t.late THEN 0 ELSE -h.amount_micros END", "-h.amount_micros"
     ),
-    "late-posted-again": Patch("ledger_settle", "CASE WHEN v_late THEN NULL ELSE reason END", "reason"),
-    "late-capped": Patch("ledger_settle", "spent_micros = a.spent_micros + v_actual", "spent_micros = a.spent_micros"),
+    "late-posted-again": Patch("ledger_post_settlements", "CASE WHEN t.late THEN NULL ELSE a.reason END", "a.reason"),
+    "late-capped": Patch("ledger_post_settlements", "a.spent_micros + p.spent_micros", "a.spent_micros"),
     "limit-goes-back": Patch("ledger_set_limit", "v.limit_generation > p_generation", "false"),
     "nonce-not-compared": Patch("begin_dial", "v.nonce = p_nonce AND", ""),
     "begun-by-two": Patch("begin_dial", "WHERE id = p_attempt FOR UPDATE;", "WHERE id = p_attempt;"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
 from tests.chaos.player import CUT, Known, Player
+from tests.chaos.settling import settle
+from tests.chaos.words import answered, ended, placed
 from tests.chaos.world import (
     BUDGETS,
     CAMPAIGN_ACCOUNT,
@@ -20,18 +20,14 @@ from tests.chaos.world import (
     budget,
     budget_account,
     pod_of,
-    session_name,
 )
 from tests.integration.books import CAMPAIGN, NAMESPACE
 
-from callfleet_core.dialing import DialDecision, EndEvidence, Verdict
-from callfleet_core.ledger import Attempt, HoldAnswer, HoldRequest
-from callfleet_core.pricing import CostLine
+from callfleet_core.dialing import DialDecision, Verdict
+from callfleet_core.ledger import HoldAnswer, HoldRequest
 from callfleet_core.windows import TOTAL
 
 Move = Callable[[Player, Known], Awaitable[None]]
-_FINAL: Final = ("completed", "completed", "completed", "busy", "no-answer", "failed", "canceled")
-_NOT_FINAL: Final = ("notPlaced", "unresolved")
 
 
 async def hold(player: Player, items: int) -> None:
@@ -169,102 +165,6 @@ def _decided(decision: DialDecision) -> list[str | None]:
     return [decision.verdict.value, decision.reason]
 
 
-async def placed(player: Player, known: Known) -> None:
-    """Says which call it is; sometimes another one than before, or another attempt's."""
-    choose, key = player.random, player.history.next_key()
-    sid = choose.choice(known.sids) if known.sids and choose.random() < 0.4 else f"CA-{key}"
-    if choose.random() < 0.01:
-        sid = choose.choice([sid, *choose.choice(list(player.known.values())).sids])
-    known.sids.append(sid)
-    who = _who(player, known)
-
-    async def call(key: str) -> str:
-        return (await player.dialing.record_placed(known.id, sid, **who)).value
-
-    if await player.ask("placed", {"id": str(known.id), "sid": sid, **who}, call, key=key) == "placed":
-        known.state = "placed" if known.state == "dialing" else known.state
-
-
-async def answered(player: Player, known: Known) -> None:
-    """Says that somebody picked up, by a clock that may be wrong by days."""
-    sid = known.sids[0] if known.sids else "CA-none"
-    at, who = _clock(player), _who(player, known)
-
-    async def call(key: str) -> bool:
-        return await player.dialing.record_answered(known.id, at, call_sid=sid, **who)
-
-    await player.ask("answered", {"id": str(known.id), "sid": sid, "at": at.timestamp(), **who}, call)
-
-
-async def ended(player: Player, known: Known) -> None:
-    """Says how it ended; what is said may be late, said before, or contradict what was said."""
-    choose, key = player.random, player.history.next_key()
-    status = choose.choice(_FINAL) if choose.random() < 0.7 else choose.choice(_NOT_FINAL)
-    sid = None
-    if status in _FINAL and choose.random() < 0.5:
-        sid = known.sids[0] if known.sids and choose.random() < 0.9 else f"CA-{key}"
-        known.sids.append(sid)
-    who = _who(player, known)
-    evidence = EndEvidence(
-        source="worker" if who else "callback", status=status, call_sid=sid, error_code=key, at=_clock(player),
-        duration_s=choose.randint(1, 120) if status == "completed" else None,
-    )  # fmt: skip
-
-    async def call(key: str) -> bool:
-        return await player.dialing.record_ended(known.id, evidence, **who)
-
-    if await player.ask("ended", {"id": str(known.id), "status": status, "sid": sid, **who}, call, key=key):
-        known.state, known.end_status = "ended", status
-
-
-def _who(player: Player, known: Known) -> dict[str, Any]:
-    """A worker says which pod it is, the gateway does not."""
-    if player.random.random() < 0.5:
-        return {}
-    return {"pod_uid": pod_of(known.person) if player.random.random() < 0.95 else "another", "generation": 1}
-
-
-def _clock(player: Player) -> datetime:
-    jump = timedelta(days=player.random.choice((-400, -1, 1, 400))) if player.random.random() < 0.1 else timedelta()
-    return datetime.now(UTC) + jump
-
-
-async def settle(player: Player, known: Known) -> None:
-    """Reads the attempt as the operator does, and posts what it cost; sometimes without a look, and too soon."""
-    seen: str | None = "completed"
-    if player.random.random() < (0.95 if known.state in {"ended", "over"} else 0.3):
-        try:
-            attempts = await player.ledger.latest_attempts(NAMESPACE, [session_name(known.person, known.run)])
-        except CUT:
-            return
-        attempt = attempts.get(session_name(known.person, known.run))
-        if attempt is None or not _to_settle(attempt):
-            return
-        known = player.known.get(attempt.id) or Known(attempt.id, known.person, known.run, attempt.hold_micros)
-        seen = attempt.end_status
-        if player.random.random() < 0.2:  # a callback comes between look and posting
-            await ended(player, known)
-    await _post(player, known, seen)
-
-
-def _to_settle(attempt: Attempt) -> bool:
-    return attempt.state == "ended" or (attempt.state == "settled" and attempt.reason == "LateEvidence")
-
-
-async def _post(player: Player, known: Known, seen: str | None) -> None:
-    key, amount = player.history.next_key(), 0
-    if seen == "completed":
-        most = known.hold_micros * (3 if player.random.random() < 0.03 else 1)
-        amount = player.random.randint(1, most)
-    args = {"epoch": player.ledger.epoch, "id": str(known.id), "amount": amount, "seen": seen}
-
-    async def call(key: str) -> str:
-        return await player.ledger.settle(known.id, [CostLine(key, Decimal(1), amount)], seen=seen)
-
-    if await player.ask("settle", args, call, key=key) == "settled":
-        known.state = "over"
-
-
 async def revoke(player: Player, known: Known) -> None:
     """Takes a grant back; the reason is the operation's key."""
     key = player.history.next_key()
@@ -292,7 +192,7 @@ USUAL: Final[dict[str, dict[Move, int]]] = {
     "granted": _ANY | {begin: 60, revoke: 12, cancel: 3},
     "dialing": _ANY | {placed: 35, ended: 30, begin: 8, settle: 6},
     "placed": _ANY | {answered: 10, ended: 45, placed: 5, settle: 9},
-    "ended": _ANY | {settle: 50, ended: 14},
+    "ended": _ANY | {settle: 35, ended: 14},
     "over": _ANY | {ended: 6, settle: 6},
 }
 

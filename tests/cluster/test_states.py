@@ -19,7 +19,7 @@ from callfleet.installation import Installation
 LISTENER, BEHIND, BUSY, UNREACHABLE = "+15550100120", "+15550100121", "+15550100122", "+15550100123"
 WANTED, LOST, GATED = "+15550100124", "+15550100125", "+15550100126"
 HOLD = "0.036"
-WORKER = {"slotsPerWorker": 5, "maxWorkers": 1}
+WORKER = {"slotsPerWorker": 5, "maxWorkers": 1, "resources": {"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}}}
 FINAL = {"Completed", "Failed", "Canceled"}
 
 
@@ -188,3 +188,21 @@ def test_a_destination_without_a_price_is_not_called(world: World) -> None:
     world.apply(world.budget("1.00"), world.campaign(["+493023125000"]))
     world.until(lambda: world.states() == ["NoPrice"], "the missing price to be named", 30)
     assert world.attempts() == []  # nothing was held, and nobody called
+
+
+def test_a_model_that_no_server_has_is_waited_for(world: World) -> None:
+    busy = "+15550100107"
+    agent = world.campaign([busy])["spec"]["agent"]
+    world.apply(world.budget("1.00"), world.campaign([busy], agent={**agent, "llm": {"model": "no-such-model:1b"}}))
+    world.until(lambda: world.states() == ["ModelNotReady"], "the missing model to be named", 60)
+    ready = world.until(lambda: _model_condition(world, "PullFailed"), "the pull to fail", 120)
+    assert "no-such-model:1b cannot be pulled" in ready["message"]
+    assert world.attempts() == []
+    world.apply(world.campaign([busy], agent=agent))
+    world.until(lambda: world.attempts(), "a call, once the model is one that is there", 60)
+
+
+def _model_condition(world: World, reason: str) -> dict[str, Any] | None:
+    (campaign,) = world.installation.objects("campaigns", world.namespace)
+    found = campaign.get("status", {}).get("conditions", [])
+    return next((item for item in found if (item["type"], item["reason"]) == ("ModelReady", reason)), None)

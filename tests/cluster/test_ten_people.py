@@ -40,7 +40,11 @@ def test_ten_people_of_all_kinds_at_once(world: World) -> None:
     campaign = world.campaign(
         list(ENDS),
         without_consent=[WITHOUT_CONSENT],
-        worker={"slotsPerWorker": SLOTS, "maxWorkers": 1},
+        worker={
+            "slotsPerWorker": SLOTS,
+            "maxWorkers": 1,
+            "resources": {"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}},
+        },
         pacing={"maxConcurrent": 10},
     )
     streamed_before = _streamed(world)

@@ -152,10 +152,12 @@ class Books:
         )
 
     async def budget(self) -> tuple[int, int]:
-        """(held, spent) of the budget, in micros."""
-        balance = await self.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET))
-        assert balance is not None
-        return balance.held_micros, balance.spent_micros
+        """(held, spent) of the budget, in micros; of an older schema, too."""
+        held, spent = await self.sql(
+            "SELECT ARRAY[held_micros, spent_micros] FROM accounts WHERE key = :key",
+            key=account_key(NAMESPACE, "Budget", BUDGET),
+        )
+        return held, spent
 
     async def dialed(self, attempt: UUID, sid: str = "CA" + "1" * 32) -> None:
         """Begins the dial and stores the carrier's SID."""

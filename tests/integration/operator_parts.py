@@ -25,6 +25,7 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
+from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import campaign, session, witness
@@ -122,6 +123,7 @@ async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://12
         dialing=DialStore(engine),
         carriers=carriers,
         costs=CostCalculator(load_prices()),
+        models=Models([], None, lambda _: None),
     )
 
 

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     CURRENCY_MISMATCH = "CurrencyMismatch"
     NO_CAPACITY = "NoCapacity"
     CARRIER_NOT_READY = "CarrierNotReady"
+    MODEL_NOT_READY = "ModelNotReady"
     PACING = "Pacing"
     NUMBER_BUSY = "NumberBusy"
     DO_NOT_CALL = "DoNotCall"

@@ -145,7 +145,7 @@ class Llm(ApiModel):
     """The language model."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
-        description="Its name as Ollama knows it."
+        description="Its name as Ollama knows it; a changed one is pulled first, and the old one serves meanwhile."
     )
 
 
@@ -161,6 +161,13 @@ class Agent(ApiModel):
     )
 
 
+# What a worker may use where its campaign says nothing (P3 of docs/requirements.md), and how many calls fit into that:
+# about 1 GB for the speech servers, on a GPU, and 250 MB a call (docs/worker.md).
+DEFAULT_MEMORY = "2Gi"
+SLOTS_IN_DEFAULT_MEMORY = 4
+LONGEST_CALL_S = 3600
+
+
 class ResourceAmounts(ApiModel):
     """Kubernetes resource quantities."""
 
@@ -174,8 +181,8 @@ class Resources(ApiModel):
 
     requests: ResourceAmounts = Field(default=ResourceAmounts())
     limits: ResourceAmounts = Field(
-        default=ResourceAmounts.model_validate({"nvidia.com/gpu": 1}),
-        description="One GPU unless said otherwise.",
+        default=ResourceAmounts.model_validate({"memory": DEFAULT_MEMORY, "nvidia.com/gpu": 1}),
+        description="One GPU and 2Gi of memory unless said otherwise; memory has a limit, said or not.",
     )
 
 
@@ -195,7 +202,21 @@ class Worker(ApiModel):
         default=None, description="The worker's image; the installation's own unless said."
     )
     slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
-    max_workers: int = Field(default=1, ge=1, le=100, description="The most pods.")
+    min_workers: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Pods kept warm while the campaign has people to call; the largest of those that share the pool.",
+    )
+    max_workers: int = Field(
+        default=1, ge=1, le=100, description="The most pods; the largest of the campaigns that share the pool."
+    )
+    drain_seconds: int = Field(
+        default=LONGEST_CALL_S,
+        ge=10,
+        le=LONGEST_CALL_S,
+        description="How long a pod that is told to end waits for its calls; not below call.maxDurationSeconds.",
+    )
     resources: Resources = Field(default=Resources())
     tolerations: list[Toleration] = Field(default_factory=list, max_length=10)
 
@@ -291,8 +312,16 @@ class CampaignMoney(ApiModel):
 class WorkerCounts(ApiModel):
     """The pool that serves the campaign."""
 
-    ready: int = 0
-    slots_free: int = 0
+    ready: int = Field(default=0, description="Pods that take calls.")
+    draining: int = Field(default=0, description="Pods that end with their last call.")
+    slots_free: int = Field(default=0, description="Calls that could begin at once.")
+
+
+class CampaignModel(ApiModel):
+    """The language model: what calls are made with, and what is still being pulled."""
+
+    serving: Annotated[str, StringConstraints(max_length=100)] | None = None
+    pending: Annotated[str, StringConstraints(max_length=100)] | None = None
 
 
 class CampaignStatus(ApiModel):
@@ -310,6 +339,7 @@ class CampaignStatus(ApiModel):
     sessions: SessionCounts | None = None
     waiting: list[Waiting] = Field(default_factory=list, max_length=16, json_schema_extra=list_map("reason"))
     money: CampaignMoney | None = None
+    model: CampaignModel | None = None
     workers: WorkerCounts | None = None
     conditions: list[Condition] = conditions_field()
 
@@ -344,6 +374,21 @@ SPEC_RULES: dict[str, Any] = rules(
         "[has(self.contacts.inline), has(self.contacts.configMapRef), has(self.contacts.secretRef),"
         " has(self.contacts.listRef)].filter(given, given).size() == 1",
         "contacts must have exactly one source: inline, configMapRef, secretRef or listRef",
+    ),
+    rule(
+        "self.worker.minWorkers <= self.worker.maxWorkers",
+        "worker.minWorkers must not be above worker.maxWorkers: lower it, or raise worker.maxWorkers",
+    ),
+    rule(
+        "self.worker.drainSeconds >= self.call.maxDurationSeconds",
+        "worker.drainSeconds must not be below call.maxDurationSeconds, or an evicted worker would hang up on people",
+    ),
+    rule(
+        f"self.worker.slotsPerWorker <= {SLOTS_IN_DEFAULT_MEMORY} || "
+        "(has(self.worker.resources.limits.memory) && "
+        f"quantity(self.worker.resources.limits.memory).isGreaterThan(quantity('{DEFAULT_MEMORY}')))",
+        f"more than {SLOTS_IN_DEFAULT_MEMORY} slotsPerWorker need worker.resources.limits.memory above "
+        f"{DEFAULT_MEMORY}: about 1 GB, and 250 MB for each call",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

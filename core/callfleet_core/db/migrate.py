@@ -23,6 +23,7 @@ from callfleet_core.settings import DatabaseSettings
 # One migration at a time on a database, whichever pod runs it.
 _MIGRATION_LOCK = 0x0CA11F1EE7
 WAIT_FOR_SCHEMA_S = 300
+OTHER_MIGRATOR_S = 60
 _POLL_S = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -63,17 +64,39 @@ def revisions() -> list[str]:
     return [item.revision for item in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
-def migrate(url: str, target: str = "head", *, down: bool = False) -> None:
-    """Brings the database at `url` to `target`, one migrator at a time, in one transaction a revision."""
+def migrate(url: str, target: str = "head", *, down: bool = False, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> None:
+    """Brings the database at `url` to `target`, one migrator at a time, in one transaction a revision.
+
+    A revision that builds an index beside its table's writers (db/indexes) is several. Raises SchemaError where another
+    migrator does not end, and OperationalError where somebody's locks do not: what is done stays, and it can be run
+    again.
+    """
     # A migration that cannot have its locks gives up, so that nobody queues behind it; the job tries again.
-    options = f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
+    options = f"-c lock_timeout={lock_timeout_ms} -c timezone=UTC"
     engine = create_engine(database_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options})
     try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        with engine.connect() as connection:
+            _take_turn(connection)
             (command.downgrade if down else command.upgrade)(_config(connection), target)
     finally:
         engine.dispose()
+
+
+def _take_turn(connection: Connection) -> None:
+    """Takes the migrators' lock, which ends with the connection. Raises SchemaError where another one keeps it.
+
+    It is asked for again and again instead of waited for: a statement that waits has a snapshot, for which an index
+    that the other migrator builds would wait in its turn.
+    """
+    deadline = time.monotonic() + OTHER_MIGRATOR_S
+    while True:
+        taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}).scalar_one()
+        connection.commit()
+        if taken:
+            return
+        if time.monotonic() > deadline:
+            raise SchemaError("another migration is running: when it has ended, run this one again")
+        time.sleep(_POLL_S)
 
 
 def current_revision(url: str) -> str | None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _NOW = text("now()")
@@ -206,6 +206,7 @@ class Account(Base):
     suspended: Mapped[bool] = mapped_column(server_default="false")
     closed: Mapped[bool] = mapped_column(server_default="false")
     overrun: Mapped[bool] = mapped_column(server_default="false")
+    overrun_meters: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     limit_uid: Mapped[str]
     limit_generation: Mapped[int] = mapped_column(BigInteger)
     limit_epoch: Mapped[int] = mapped_column(BigInteger)
@@ -270,6 +271,7 @@ class DialAttempt(Base):
     max_queue_s: Mapped[int]
     time_zone: Mapped[str]
     script_digest: Mapped[bytes]
+    caps: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     granted_pod_uid: Mapped[str]
     owner_pod_uid: Mapped[str | None]
     owner_generation: Mapped[int] = mapped_column(server_default="0")
@@ -318,6 +320,8 @@ class CostLineRow(Base):
     meter: Mapped[str] = mapped_column(primary_key=True)
     quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
     amount_micros: Mapped[int] = mapped_column(BigInteger)
+    cap_quantity: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    cap_micros: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Call(Base):

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 TRIES: Final = 3  # E2 of docs/requirements.md
 _LONGEST_PAUSE_S: Final = 0.1
@@ -29,7 +29,9 @@ def sqlstate(error: BaseException | None) -> str | None:
 def is_the_servers(error: DBAPIError) -> bool:
     """True when the server, the network or another session is at fault, and not what was asked."""
     state = sqlstate(error)
-    return error.connection_invalidated or state is None or state[:2] in _SERVERS_CLASSES
+    if state is None:  # PostgreSQL did not speak
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    return state[:2] in _SERVERS_CLASSES
 
 
 async def until_done(transaction: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -12,6 +12,7 @@ from callfleet_core.ledger.records import (
     LimitResult,
     Numbers,
     OpenAttempt,
+    Settlement,
     account_key,
 )
 from callfleet_core.ledger.store import MAX_ATTEMPTS_A_CYCLE, OVERSPENT_HOLDS, Ledger
@@ -30,6 +31,7 @@ __all__ = [
     "LimitResult",
     "Numbers",
     "OpenAttempt",
+    "Settlement",
     "account_key",
     "assert_epoch",
 ]

@@ -1,4 +1,4 @@
-"""What `ledger_hold` is sent: a batch in which what items have in common is said once, and a script only when new."""
+"""What `ledger_hold` and `ledger_settle` are sent; what a hold's items have in common is said once, a script if new."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from callfleet_core.ledger.records import HoldAnswer, HoldRequest, HoldResult
+from callfleet_core.ledger.records import HoldAnswer, HoldRequest, HoldResult, Settlement
+from callfleet_core.pricing import CostLine
 
 _MOST_SCRIPTS: Final = 1_024
 
@@ -51,15 +52,17 @@ class Batch:
         ]
         self._requests = [requests[place] for place in self._first.values()]
         self.scripts: dict[str, str] = {}
-        self._terms: dict[tuple[object, ...], int] = {}
-        digests: dict[int, str] = {}
-        self._places = [self._place(request, digests) for request in self._requests]
+        self._terms: dict[tuple[Any, ...], int] = {}
+        # By the very object, which requests of one campaign mostly share, and which lives as long as they do.
+        self._digests: dict[int, str] = {}
+        self._caps: dict[int, _Caps] = {}
+        self._places = [self._place(request) for request in self._requests]
 
     def document(self, known: KnownScripts) -> str:
         """The JSON, with the scripts that are not `known`; items are a list a column, which is half the text."""
         requests = self._requests
         document: dict[str, object] = {
-            "terms": [dict(zip(_TERMS, terms, strict=True)) for terms in self._terms],
+            "terms": [_said_once(terms) for terms in self._terms],
             "attempt_ids": [request.attempt_id for request in requests],
             "numbers": [request.number for request in requests],
             "contact_ids": [request.contact_id for request in requests],
@@ -83,16 +86,19 @@ class Batch:
             _repeated(request, by_place[first]) for request, first in zip(self._asked, self._places_of, strict=True)
         ]
 
-    def _place(self, request: HoldRequest, digests: dict[int, str]) -> int:
+    def _place(self, request: HoldRequest) -> int:
         """Where the request's terms are."""
-        # Requests of one campaign mostly share the very object, which lives as long as they do.
-        digest = digests.get(id(request.script))
+        digest = self._digests.get(id(request.script))
         if digest is None:
-            digest = digests[id(request.script)] = self._keep(request.script)
+            digest = self._digests[id(request.script)] = self._keep(request.script)
+        caps = self._caps.get(id(request.caps))
+        if caps is None:
+            caps = self._caps[id(request.caps)] = _caps(request.caps)
         terms = (
             digest, request.namespace, request.campaign, request.run_id, request.currency, request.accounts,
             request.time_limit_s, request.ring_timeout_s, request.max_queue_s, request.account_sid,
             request.from_number, request.time_zone, request.max_attempts, request.expires_after_s,
+            caps,
         )  # fmt: skip
         return self._terms.setdefault(terms, len(self._terms))
 
@@ -106,7 +112,18 @@ class Batch:
 _TERMS: Final = (
     "script", "namespace", "campaign", "run_id", "currency", "accounts", "time_limit_s", "ring_timeout_s",
     "max_queue_s", "account_sid", "from_number", "time_zone", "max_attempts", "expires_after_s",
+    "caps",
 )  # fmt: skip
+_Caps = tuple[tuple[str, tuple[str, int]], ...]
+
+
+def _caps(lines: Sequence[CostLine]) -> _Caps:
+    """Each meter's cap and what it costs, as a key."""
+    return tuple((line.meter, (str(line.quantity), line.amount_micros)) for line in lines)
+
+
+def _said_once(terms: tuple[Any, ...]) -> dict[str, Any]:
+    return {**dict(zip(_TERMS, terms, strict=True)), "caps": dict(terms[-1])}
 
 
 def _repeated(request: HoldRequest, first: HoldAnswer) -> HoldAnswer:
@@ -130,3 +147,16 @@ def _answer(request: HoldRequest, answer: Mapping[str, Any], times: dict[str, da
         shortfall_micros=answer.get("shortfall_micros"),
         expires_at=None if expires_at is None else times[expires_at],
     )
+
+
+def settlement_document(settlements: Sequence[Settlement]) -> str:
+    """The JSON of a batch of settlements; a list a column, as of holds."""
+    lines = [
+        [
+            {"meter": line.meter, "quantity": str(line.quantity), "amount_micros": line.amount_micros}
+            for line in each.lines
+        ]
+        for each in settlements
+    ]
+    ids = [each.attempt_id for each in settlements]
+    return to_json({"attempt_ids": ids, "ends": [each.seen for each in settlements], "lines": lines}).decode()

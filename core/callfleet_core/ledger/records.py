@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from callfleet_core.pricing import CostLine
 from callfleet_core.windows import TOTAL, Window
 
 GRANT_EXPIRES_AFTER_S = 120
@@ -64,6 +66,8 @@ class HoldRequest:
     time_zone: str
     script: dict[str, Any]
     max_attempts: int = 1
+    # What each meter may run at most, as the worst case says it; () leaves the meters without caps.
+    caps: tuple[CostLine, ...] = ()
     expires_after_s: int = GRANT_EXPIRES_AFTER_S
 
 
@@ -76,6 +80,15 @@ class HoldAnswer:
     account: str | None = None
     shortfall_micros: int | None = None
     expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What an ended attempt cost, for the end that it was priced for; None prices whichever end it has."""
+
+    attempt_id: UUID
+    lines: Sequence[CostLine]
+    seen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,8 @@ class Balance:
     closed: bool
     suspended: bool
     overrun: bool
+    # The meters that ran above their caps; none: an overrun was above its hold.
+    overrun_meters: list[str]
     limit_uid: str
     limit_generation: int
 

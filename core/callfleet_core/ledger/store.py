@@ -5,9 +5,7 @@ Amounts are integer micros. Every write carries the leader's epoch; an older one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,14 +14,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.db.outages import until_done
-from callfleet_core.ledger.fencing import assert_epoch, named
+from callfleet_core.ledger.batch import settlement_document
+from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.holding import HoldDesk
-from callfleet_core.ledger.records import Attempt, Balance, HoldAnswer, HoldRequest, LimitResult, OpenAttempt
+from callfleet_core.ledger.records import (
+    Attempt,
+    Balance,
+    HoldAnswer,
+    HoldRequest,
+    LimitResult,
+    OpenAttempt,
+    Settlement,
+)
 from callfleet_core.pricing import CostLine
 from callfleet_core.windows import Window
 
 # More unsettled attempts than this are walked in the next cycle; one cycle stays bounded.
 MAX_ATTEMPTS_A_CYCLE = 1_000
+# A settlement keeps its accounts locked until it is committed: holds wait for no longer than for so many.
+MOST_SETTLEMENTS: Final = 200
 
 _ATTEMPT_COLUMNS = ", ".join(
     f"a.{name}"
@@ -123,25 +132,19 @@ class Ledger:
         `seen`: the end status for which the lines were made. Where the final word has come meanwhile, nothing is
         posted: the answer is "ended", and the attempt is still to be settled.
         """
-        parameters = {
-            "epoch": self._epoch,  # read once: this one may come to lead again while the transaction waits
-            "attempt": attempt_id,
-            "lines": json.dumps([asdict(line) for line in lines], default=str),
-        }
-        try:
-            return await until_done(lambda: self._settle(parameters, seen))
-        except DBAPIError as error:
-            raise named(error) from None
+        return (await self.settle_batch([Settlement(attempt_id, lines, seen)]))[0]
 
-    async def _settle(self, parameters: dict[str, Any], seen: str | None) -> str:
-        async with self._engine.begin() as connection:
-            if seen is not None:
-                # Locks are taken in the protocol's order: first the epoch, then the attempt.
-                await assert_epoch(connection, parameters["epoch"])
-                row = (await connection.execute(text(_LOCKED_END), parameters)).one_or_none()
-                if row is not None and row.end_status not in {None, seen}:
-                    return str(row.state)
-            return str((await connection.execute(text(_SETTLE), parameters)).scalar_one())
+    async def settle_batch(self, settlements: Sequence[Settlement]) -> list[str]:
+        """Settles as `settle` does, MOST_SETTLEMENTS in a transaction, each whole or not at all; answers in order.
+
+        A transaction in which one cannot be posted posts none of it. Asked again, what was posted is settled.
+        """
+        states: list[str] = []
+        epoch = self._epoch  # read once: this one may come to lead again while a transaction waits
+        for start in range(0, len(settlements), MOST_SETTLEMENTS):
+            batch = settlement_document(settlements[start : start + MOST_SETTLEMENTS])
+            states += await self._write("ledger_settle(:epoch, CAST(:batch AS jsonb))", epoch=epoch, batch=batch)
+        return states
 
     async def balances(self) -> list[Balance]:
         """Every account."""
@@ -253,8 +256,6 @@ _OPEN_ATTEMPTS: Final = (
     f"SELECT {', '.join(OpenAttempt.__dataclass_fields__)} FROM dial_attempts"  # noqa: S608  # names of our own
     " WHERE state IN ('granted', 'dialing', 'placed') OR state = 'ended'"
 )
-_LOCKED_END: Final = "SELECT state, end_status FROM dial_attempts WHERE id = :attempt FOR UPDATE"
-_SETTLE: Final = "SELECT ledger_settle(:epoch, :attempt, CAST(:lines AS jsonb))"
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """
 SELECT account_id FROM (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from callfleet_core.api.callsession import Reason
+from callfleet_core.pricing import CostLine
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.turns import Share, Turns, plan_leads
 
@@ -43,6 +44,10 @@ class PendingSession:
     budgets_found: bool
     # The SID of the account that calls; None while there is none that could.
     carrier: str | None
+    # What each meter of the worst case may run at most.
+    caps: tuple[CostLine, ...] = ()
+    # Whether the campaign has a model that serves.
+    model_ready: bool = True
     # Why the gate would not let this call be made: Stopped, NoConsent or DoNotCall.
     refusal: Reason | None = None
     retry_at: datetime | None = None
@@ -77,6 +82,7 @@ class Snapshot:
     pending: Sequence[PendingSession]
     campaigns: Mapping[tuple[str, str], CampaignView]
     accounts: Mapping[str, AccountView]
+    # In the order in which they are given away (plan/slots).
     slots: Sequence[Slot]
     # Calls that each carrier account takes beside those that are open; all its campaigns share it.
     carrier_room: Mapping[str, int]
@@ -116,7 +122,7 @@ class _Books:
     paced: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     by_carrier: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    slots: dict[tuple[str, str], list[Slot]] = field(default_factory=lambda: defaultdict(list))
+    slots: dict[tuple[str, str], deque[Slot]] = field(default_factory=lambda: defaultdict(deque))
 
 
 def plan_admissions(snapshot: Snapshot, now: datetime) -> list[Admit | Wait]:
@@ -158,8 +164,8 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     money = _money_wait(session, session.hold_micros, books)
     if money is not None and money.reason is not Reason.BUDGET_HELD:
         return money
-    if session.carrier is None:
-        return Wait(session, Reason.CARRIER_NOT_READY)
+    if session.carrier is None or not session.model_ready:
+        return Wait(session, Reason.MODEL_NOT_READY if session.carrier else Reason.CARRIER_NOT_READY)
     turn = _pacing(session, session.carrier, campaign, snapshot, books, now)
     if turn is not None:
         return turn
@@ -176,7 +182,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         books.planned_micros[account] += session.hold_micros
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
-    return Admit(session, slots.pop())
+    return Admit(session, slots.popleft())
 
 
 def _pacing(

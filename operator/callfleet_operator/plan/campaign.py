@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,26 @@ from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.runs import RunCounts
-from callfleet_operator.objects import Campaign, Pod, Session, format_time
+from callfleet_operator.objects import Campaign, PodProblem, Session, format_time
+from callfleet_operator.plan.model import ModelPlan
 from callfleet_operator.plan.session import condition
 
+_SHOWN_OF_A_PROBLEM = 500
 _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
+
+
+@dataclass(frozen=True)
+class WorkersView:
+    """A campaign's workers: pods that take calls, pods that end with their last one, calls that could begin at once.
+
+    `problem` keeps a worker from serving: the pod `troubled`, or, without one, whatever pod would be made.
+    """
+
+    ready: int = 0
+    draining: int = 0
+    slots_free: int = 0
+    troubled: str | None = None
+    problem: PodProblem | None = None
 
 
 @dataclass(frozen=True)
@@ -25,14 +42,14 @@ class CampaignView:
     campaign: Campaign
     contacts: RunCounts
     sessions: Sequence[Session]
-    pods: Sequence[Pod]
-    busy_pods: frozenset[str]
+    workers: WorkersView
     balance: Balance | None
     stalled: tuple[str, str] | None
     # Why nobody is called at all while the ledger is being rebuilt.
     recovering: str | None
     contacts_problem: str | None
     carrier_problem: str | None
+    model: ModelPlan
 
 
 def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | None:
@@ -42,13 +59,11 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     states = Counter(item.state for item in sessions)
     total, done = view.contacts.total, view.contacts.done
     waiting = waiting_by_reason(sessions)
-    ready_pods = [pod for pod in view.pods if pod.ready and not pod.meta.deleted]
-    free = sum(pod.meta.uid not in view.busy_pods for pod in ready_pods) * spec.worker.slots_per_worker
-    balance = view.balance
+    workers, balance = view.workers, view.balance
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": _problem(view) or _summary(waiting, done, total, spec.currency),
+        "summary": _problem(view) or _summary(waiting, view, spec.currency),
         "progress": f"{done}/{total}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
@@ -64,8 +79,9 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
             "held": format_micros(balance.held_micros if balance else 0),
             "spent": format_micros(balance.spent_micros if balance else 0),
         },
-        "workers": {"ready": len(ready_pods), "slotsFree": free},
-        "conditions": _conditions(view, waiting, bool(ready_pods), now),
+        "model": {"serving": view.model.serving, "pending": view.model.pending},
+        "workers": {"ready": workers.ready, "draining": workers.draining, "slotsFree": workers.slots_free},
+        "conditions": _conditions(view, waiting, now),
     }
     if _same(wanted, view.campaign.status):
         return None
@@ -98,25 +114,45 @@ def waiting_by_reason(sessions: Sequence[Session]) -> list[dict[str, Any]]:
     return entries[:16]
 
 
-def _summary(waiting: Sequence[dict[str, Any]], done: int, total: int, currency: str) -> str:
+def _summary(waiting: Sequence[dict[str, Any]], view: CampaignView, currency: str) -> str:
     for entry in waiting:
         if entry["reason"] in _MONEY_REASONS:
             return f"{entry['reason']}: {entry['count']} wait, {entry.get('shortfall', '?')} {currency} missing"
     if waiting:
-        return "; ".join(f"{entry['reason']}: {entry['count']} wait" for entry in waiting)
-    return "Finished" if done == total else "Calling"
+        return "; ".join(_waits(entry, view.workers) for entry in waiting)[:1024]
+    return "Finished" if view.contacts.done == view.contacts.total else "Calling"
 
 
-def _conditions(
-    view: CampaignView, waiting: Sequence[dict[str, Any]], workers_ready: bool, now: datetime
-) -> list[dict[str, Any]]:
+def _waits(entry: dict[str, Any], workers: WorkersView) -> str:
+    """How many wait for what; for a worker, with what keeps it from serving."""
+    text = f"{entry['reason']}: {entry['count']} wait"
+    if entry["reason"] != Reason.NO_CAPACITY.value or workers.problem is None:
+        return text
+    reason, message = workers.problem
+    return f"{text} ({reason}: {message[:_SHOWN_OF_A_PROBLEM]})"
+
+
+def _workers_available(view: CampaignView) -> tuple[bool, str, str]:
+    """Whether there are workers that take calls, the reason if not, and what keeps one from serving, if anything."""
+    problem, troubled = view.workers.problem, view.workers.troubled
+    if problem is None:
+        return view.workers.ready > 0, "NoneReady", ""
+    namespace = view.campaign.meta.namespace
+    about = f"{problem.reason}: {problem.message}"[:_SHOWN_OF_A_PROBLEM]
+    # The API server's own word for it, if it fits into a condition's reason.
+    reason = problem.reason if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", problem.reason) else "PodProblem"
+    more = f"; more: kubectl describe pod {troubled} -n {namespace}" if troubled else ""
+    return view.workers.ready > 0, reason, about + more
+
+
+def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
     existing = view.campaign.status.get("conditions") or []
     total, done = view.contacts.total, view.contacts.done
     reasons = {entry["reason"] for entry in waiting}
     unloaded = view.contacts_problem
     stalled, mismatch = view.stalled or ("Served", "")
     exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
-    problem = next((pod.problem for pod in view.pods if pod.problem), "")
+    available, missing, trouble = _workers_available(view)
 
     def holds(kind: str, value: bool, yes: str, no: str, message: str = "") -> dict[str, Any]:
         return condition(existing, kind, value, yes if value else no, message, now, view.campaign.meta.generation)
@@ -127,7 +163,8 @@ def _conditions(
         holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
         holds("ContactsLoaded", unloaded is None, "Loaded", "InvalidContacts", unloaded or f"{total} contacts"),
         holds("CarrierReady", view.carrier_problem is None, "Ready", "NotUsable", view.carrier_problem or ""),
-        holds("WorkersAvailable", workers_ready, "Ready", "PodProblem" if problem else "NoneReady", problem or ""),
+        holds("ModelReady", view.model.reason == "Serving", view.model.reason, view.model.reason, view.model.message),
+        holds("WorkersAvailable", available, "Ready", missing, trouble),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),
         holds(

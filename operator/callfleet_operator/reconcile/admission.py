@@ -29,8 +29,9 @@ from callfleet_operator.plan.admission import (
     leads_after,
     plan_admissions,
 )
+from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
-from callfleet_operator.reconcile import budget, witness
+from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -95,7 +96,10 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     for admit, request, answer in zip(admits, requests, answers, strict=True):
         ADMISSIONS.labels(result=answer.result.value).inc()
         session = sessions[admit.session.key]
-        if answer.result is HoldResult.HELD:
+        if answer.result is HoldResult.HELD and not await _protected(context, admit):
+            await context.ledger.revoke(request.attempt_id, "PodLost")
+            context.queue.add_after(Key("Admission"), 1.0)
+        elif answer.result is HoldResult.HELD:
             await _bind_or_revoke(context, admit, request, session)
         elif answer.result is HoldResult.WINDOW_CLOSED:
             # The day ended between plan and hold: the next cycle takes the new window's account.
@@ -151,6 +155,19 @@ async def _end_closed(context: Context, session: Session) -> None:
         context.stale[(key.namespace, key.name)] = session.meta.resource_version
 
 
+async def _protected(context: Context, admit: Admit) -> bool:
+    """Whether the pod is kept for the call, from now on."""
+    pod = context.store.pod(admit.slot.pool[0], admit.slot.pod_name)
+    if pod is None or pod.meta.uid != admit.slot.pod_uid:
+        return False
+    try:
+        await protection.protect(context, pod)
+    except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
+        _log.warning("worker not kept", pod=admit.slot.pod_name, error=type(error).__name__)
+        return False
+    return True
+
+
 async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:
     """A bind that fails takes its grant back and leaves the others alone."""
     try:
@@ -178,7 +195,7 @@ def _scripts(context: Context, admits: Sequence[Admit]) -> dict[tuple[str, str],
     """Each campaign's script as it is now: once a cycle, since all its calls say the same."""
     found = {key: context.store.campaign(*key) for key in {admit.session.campaign for admit in admits}}
     return {
-        key: campaign.spec.script().model_dump(mode="json", by_alias=True, exclude_none=True)
+        key: serving_script(campaign).model_dump(mode="json", by_alias=True, exclude_none=True)
         for key, campaign in found.items()
         if campaign is not None
     }
@@ -215,6 +232,7 @@ def _hold_request(
         from_number=call.from_[admit.session.position % len(call.from_)],
         time_zone=campaign.spec.time_zone,
         max_attempts=campaign.spec.attempts.max,
+        caps=admit.session.caps,
         script=scripts[admit.session.campaign],
     )
 

@@ -1,4 +1,4 @@
-"""The walk over open attempts in PostgreSQL: expiries, missing evidence, settlements.
+"""The walk over open attempts in PostgreSQL: expiries, missing evidence; what is over is settled.
 
 Watchdogs walk attempts, not objects, so that a forced finalizer or a restored etcd loses no call.
 """
@@ -11,14 +11,13 @@ from uuid import UUID
 import structlog
 
 from callfleet_core.dialing import EndEvidence, EndStatus
-from callfleet_core.errors import CarrierError, StaleEpochError
+from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import Attempt
-from callfleet_core.pricing import CallUsage, CostLine
-from callfleet_core.reconciliation import BookedCall
 from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key
+from callfleet_operator.reconcile.settlement import settle
 
 EVERY_S = 1.0
 # A grant that no session names after this long was never bound.
@@ -29,7 +28,6 @@ EVIDENCE_MARGIN = timedelta(seconds=10)
 CANCEL_PATIENCE = timedelta(seconds=5)
 LOOKUP_AFTER = timedelta(seconds=30)
 SECOND_LOOKUP_AFTER = timedelta(minutes=10)
-UNRESOLVED_FOR = timedelta(hours=24)
 # The carrier's clock and PostgreSQL's may differ by this much.
 CLOCK_SKEW = timedelta(seconds=60)
 
@@ -40,7 +38,8 @@ async def reconcile(context: Context) -> None:
     """One walk; each attempt's trouble is its own."""
     attempts = await context.ledger.unsettled_attempts()
     ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
-    failed = 0
+    over = [attempt for attempt in attempts if attempt.state in {"ended", "settled"}]
+    failed = await settle(context, over)
     for attempt in attempts:
         try:
             await _tend(context, attempt)
@@ -60,8 +59,6 @@ async def _tend(context: Context, attempt: Attempt) -> None:
             await _tend_granted(context, attempt, now)
         case "dialing" | "placed":
             await _tend_live(context, attempt, now)
-        case "ended" | "settled":
-            await _settle(context, attempt, now)
 
 
 async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> None:
@@ -106,13 +103,15 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
         overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
     # A canceled call was ended at the carrier: its callback may be missing, too.
     canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
-    # Nobody would talk to whoever picks up now.
-    lost = attempt.answered_at is None and _is_pod_gone(context, attempt)
+    # Nobody would talk to whoever picks up now. A call that was answered is ended by the gateway, whose leg is dead.
+    gone = _is_pod_gone(context, attempt)
+    lost = attempt.answered_at is None and gone
     if _asked_lately(attempt, now):
         return
     # A completed callback may be lost: a call is asked after now and then while it is thought to be live.
     quiet_for = now - (attempt.last_lookup_at or placed)
-    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < LIVE_POLL_EVERY:
+    patience = POLL_EVERY if gone else LIVE_POLL_EVERY
+    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < patience:
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
     carrier = await context.carriers.client(attempt.account_sid)
@@ -172,34 +171,3 @@ async def _look_up(context: Context, attempt: Attempt, now: datetime, begun: dat
         _log.warning("dial outcome unknown", attempt=str(attempt.id))
         await context.dialing.record_ended(attempt.id, EndEvidence(source="operator", status="unresolved", at=now))
         context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-
-
-async def _settle(context: Context, attempt: Attempt, now: datetime) -> None:
-    begun = attempt.begun_at or now
-    patience = UNRESOLVED_FOR + timedelta(seconds=attempt.ring_timeout_s + attempt.time_limit_s)
-    if attempt.end_status == "unresolved" and now < begun + patience:
-        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
-        return
-    lines: list[CostLine] = []
-    if attempt.end_status == "completed":
-        duration_s = attempt.duration_s
-        if duration_s is None and attempt.call_sid is not None:
-            call = await (await context.carriers.client(attempt.account_sid)).fetch(attempt.call_sid)
-            duration_s = call.duration_s if call else None
-        if duration_s is None:
-            raise CarrierError("the carrier gave no duration of a completed call yet: asking again")
-        prefixes = await context.contacts.prefixes([attempt.contact_id])
-        # The stream is billed as if it had run as long as the call: it begins a moment after the answer.
-        usage = CallUsage(number=prefixes[attempt.contact_id], duration_s=duration_s, stream_s=duration_s)
-        lines = context.costs.actual(usage, begun)
-    if await context.ledger.settle(attempt.id, lines, seen=attempt.end_status) == "settled":
-        show_money(context, attempt)
-
-
-def show_money(context: Context, call: Attempt | BookedCall) -> None:
-    """Has everything shown anew whose money has changed by a call."""
-    context.queue.add(Key("CallSession", call.namespace, call.session_name))
-    context.queue.add(Key("Campaign", call.namespace, call.campaign))
-    for budget in context.store.budgets():
-        if budget.meta.namespace == call.namespace:
-            context.queue.add(Key("Budget", budget.meta.namespace, budget.meta.name))

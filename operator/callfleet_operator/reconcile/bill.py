@@ -18,7 +18,8 @@ from callfleet_operator.carriercall import CarrierCall
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import DIFFERENCES, UNCOMPARED
 from callfleet_operator.plan.bill import compare, is_final_look, missing, next_look, next_try, summary
-from callfleet_operator.reconcile.attempts import find_call, record_end, show_money
+from callfleet_operator.reconcile.attempts import find_call, record_end
+from callfleet_operator.reconcile.settlement import show_money
 
 EVERY_S = 30.0
 # Calls of ours that the carrier's list of the day lacks, asked for one by one; more say that the list is not ours.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from callfleet_core.ledger import Balance, LimitResult, account_key
@@ -110,7 +110,6 @@ def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], cont
         return condition(existing, kind, value, reason, message, now, generation)
 
     spent_out = [window for window, balance in balances if balance.spent_micros >= (balance.limit_micros or 0)]
-    overrun = any(balance.overrun for _, balance in balances)
     exhausted = ", ".join(window.kind.value for window in spent_out)
     return {
         "observedGeneration": generation,
@@ -119,9 +118,17 @@ def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], cont
             holds("Ready", True, "InForce", "the limits are in force"),
             holds("Stalled", False, "InForce", ""),
             holds("Exhausted", bool(spent_out), "SpentOut" if spent_out else "MoneyLeft", exhausted),
-            holds("Overrun", overrun, "AboveHold" if overrun else "WithinHolds", ""),
+            _overrun(holds, [balance for _, balance in balances if balance.overrun]),
         ],
     }
+
+
+def _overrun(holds: Callable[[str, bool, str, str], dict[str, Any]], overrun: Sequence[Balance]) -> dict[str, Any]:
+    """Whether a call cost more than was held for it, or one of its meters ran beyond its cap: no more is held then."""
+    meters = sorted({meter for balance in overrun for meter in balance.overrun_meters})
+    if meters:
+        return holds("Overrun", True, "AboveCap", f"beyond what was held for: {', '.join(meters)}")
+    return holds("Overrun", bool(overrun), "AboveHold" if overrun else "WithinHolds", "")
 
 
 def _window(window: Window, balance: Balance) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Session
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.limits import limits_now
+from callfleet_operator.plan.model import plan_model
 from callfleet_operator.reconcile import budget, contacts
+from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
 
 # The status changes with every call: written at most this often.
@@ -36,6 +38,7 @@ async def reconcile(context: Context, key: Key) -> None:
         await context.contacts.close_campaign(key.namespace, key.name)
         context.in_force.pop(key, None)
         context.queue.add(Key("Attempts"))
+        _ask_for_pools(context, key.namespace)
         return
     await mirror(context, campaign)
     if campaign.meta.deleted:
@@ -46,6 +49,8 @@ async def reconcile(context: Context, key: Key) -> None:
         return  # the watch brings it back with its new version
     if context.carriers.of(campaign) is None and campaign.spec.carrier_ref is not None:
         context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
+    if context.models.is_new(campaign.spec.agent.llm.model):
+        context.queue.add(Key("Models"))
     try:
         limit: LimitResult | str = await set_limits(context, campaign, context.now())
     except TimeZoneError as error:
@@ -63,7 +68,14 @@ async def reconcile(context: Context, key: Key) -> None:
         for session in context.store.sessions(key.namespace, key.name):
             context.queue.add(Key("CallSession", key.namespace, session.meta.name))
     await _write_status(context, campaign, limit, problem)
+    _ask_for_pools(context, key.namespace)
     context.queue.add(Key("Admission"))
+
+
+def _ask_for_pools(context: Context, namespace: str) -> None:
+    """A Campaign that changed may want other workers than before, or none."""
+    for key in pool_keys(context, namespace):
+        context.queue.add(key)
 
 
 async def mirror(context: Context, campaign: Campaign) -> None:
@@ -170,20 +182,19 @@ def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
 
 async def _write_status(context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
-    pool = manifests.pool_name(campaign.spec, context.pool_defaults)
     carrier = context.carriers.of(campaign)
-    live = {item.granted_pod_uid for item in await context.ledger.unsettled_attempts() if item.state != "ended"}
+    attempts = await context.ledger.unsettled_attempts()
     view = CampaignView(
         campaign=campaign,
         contacts=await context.runs.counts(contacts.run_of(campaign)),
         sessions=context.store.sessions(namespace, name),
-        pods=context.store.pods(namespace, pool),
-        busy_pods=frozenset(live),
+        workers=workers_view(context, campaign, attempts),
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
         stalled=_stalled(limit),
         recovering=context.trust.recovering,
         contacts_problem=problem,
         carrier_problem=carrier if isinstance(carrier, str) else None,
+        model=plan_model(campaign, context.models.of(campaign.spec.agent.llm.model)),
     )
     status = plan_campaign_status(view, context.now())
     if status is None:

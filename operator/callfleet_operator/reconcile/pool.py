@@ -2,87 +2,163 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 
-from callfleet_core.ledger import OPEN_STATES
+from callfleet_core.ledger import OPEN_STATES, Attempt
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
-from callfleet_operator.objects import Campaign, Key, Pod
-from callfleet_operator.plan.pool import PoolView, plan_pool
+from callfleet_operator.kube import RefusedError
+from callfleet_operator.objects import Campaign, Key, Pod, PodProblem
+from callfleet_operator.plan.pool import Demand, PoolPlan, PoolView, keeps_warm, plan_marks, plan_pool, plan_wanted
+from callfleet_operator.reconcile import protection
+from callfleet_operator.reconcile.pods import campaigns_of, can_serve, open_by_pod, placed
 
 _log = structlog.get_logger(__name__)
 RECHECK_S = 5.0
+# A Campaign says so soon after a change of its pods.
+SHOWN_AFTER_S = 1.0
+# What a session says while nothing but a slot or its turn is missing.
+_WANTS_A_SLOT = {"NoCapacity", "Pacing", "NumberBusy"}
 
 
 async def reconcile(context: Context, key: Key) -> None:
-    """Makes as many workers as the demand asks for; removes idle ones after their cool-down."""
+    """Makes as many workers as the demand asks for; removes idle ones after their cool-down, replaced ones at once."""
     async with context.placement:
         await _reconcile(context, key)
 
 
 async def _reconcile(context: Context, key: Key) -> None:
-    campaigns = [
-        item
-        for item in context.store.campaigns()
-        if item.meta.namespace == key.namespace and manifests.pool_name(item.spec, context.pool_defaults) == key.name
-    ]
-    pods = context.store.pods(key.namespace, key.name)
-    plan = plan_pool(
-        await _view(context, campaigns, pods), context.now(), context.settings.callfleet_worker_idle_seconds
-    )
-    for pod in plan.idle:
-        context.idle_since.setdefault(pod.meta.uid, context.now())
-    for pod in pods:
-        if pod not in plan.idle:
-            context.idle_since.pop(pod.meta.uid, None)
+    campaigns = campaigns_of(context, key.namespace, key.name)
+    places = placed(context, key.namespace)
+    pods = [*places.own.get(key.name, ()), *places.orphans.get(key.name, ())]
+    earlier = list(places.earlier.get(key.name, ()))
+    if not campaigns and not pods:
+        _forget(context, key)
+        return
+    # The ledger after the pods: a pod that was seen with another leader's mark is seen with that leader's hold, too.
+    attempts = await context.ledger.unsettled_attempts()
+    view = _view(context, campaigns, pods, earlier, attempts)
+    plan = plan_pool(view, context.now(), context.settings.callfleet_worker_idle_seconds)
+    _remember(context, key, plan, [*pods, *earlier])
+    await _mark(context, view, {pod.meta.uid for pod in plan.delete})
     for pod in plan.delete:
         _log.info("worker removed", pod=pod.meta.name, pool=key.name)
-        await context.kube.delete_pod(pod.meta)
+        await protection.remove(context, pod)
+    context.pool_problems.pop(key, None)
     if plan.create and campaigns:
-        await _create(context, key, campaigns[0], pods, plan.create)
-    if plan.idle or plan.create:
+        await _create(context, key, campaigns, plan.create)
+    _show(context, key, campaigns, [*pods, *earlier])
+    if plan.create or plan.idle or plan.closing or plan.delete or any(pod.in_call for pod in (*pods, *earlier)):
         context.queue.add_after(key, RECHECK_S)
 
 
-async def _view(context: Context, campaigns: list[Campaign], pods: list[Pod]) -> PoolView:
-    attempts = await context.ledger.unsettled_attempts()
-    by_pod: dict[str, int] = {}
-    for attempt in attempts:
-        if attempt.state in OPEN_STATES:
-            by_pod[attempt.granted_pod_uid] = by_pod.get(attempt.granted_pod_uid, 0) + 1
-    demand = 0
-    for campaign in campaigns:
-        sessions = context.store.sessions(campaign.meta.namespace, campaign.meta.name)
-        wanting = sum(session.status.get("reason") in _WANTS_A_SLOT and not session.is_terminal for session in sessions)
-        if not campaign.meta.deleted:
-            live = sum(a.campaign == campaign.meta.name and a.namespace == campaign.meta.namespace for a in attempts)
-            demand += min(campaign.spec.pacing.max_concurrent, wanting + live)
-    slots = max((campaign.spec.worker.slots_per_worker for campaign in campaigns), default=1)
-    most = max((campaign.spec.worker.max_workers for campaign in campaigns), default=0)
+def _view(
+    context: Context, campaigns: Sequence[Campaign], pods: list[Pod], earlier: list[Pod], attempts: Sequence[Attempt]
+) -> PoolView:
+    own, old = {pod.meta.uid for pod in pods}, {pod.meta.uid for pod in earlier}
     return PoolView(
         pods=tuple(pods),
-        wanted=min(most, math.ceil(demand / slots)),
-        live_by_pod=by_pod,
+        earlier=tuple(earlier),
+        useful=frozenset(pod.meta.uid for pod in earlier if campaigns and can_serve(context, pod, campaigns[0])),
+        wanted=plan_wanted([_demand(context, campaign, attempts, own, old) for campaign in campaigns]),
+        live_by_pod=open_by_pod(attempts),
         idle_since=dict(context.idle_since),
     )
 
 
-# What a session says while nothing but a slot or its turn is missing.
-_WANTS_A_SLOT = {"NoCapacity", "Pacing", "NumberBusy"}
+def _demand(
+    context: Context, campaign: Campaign, attempts: Sequence[Attempt], own: set[str], earlier: set[str]
+) -> Demand:
+    meta, worker = campaign.meta, campaign.spec.worker
+    sessions = context.store.sessions(meta.namespace, meta.name)
+    where = Counter(
+        "own" if item.granted_pod_uid in own else "earlier" if item.granted_pod_uid in earlier else "others"
+        for item in attempts
+        if (item.namespace, item.campaign) == (meta.namespace, meta.name) and item.state in OPEN_STATES
+    )
+    return Demand(
+        waiting=sum(item.status.get("reason") in _WANTS_A_SLOT and not item.is_terminal for item in sessions),
+        on_own=where["own"],
+        on_earlier=where["earlier"],
+        on_others=where["others"],
+        max_concurrent=campaign.spec.pacing.max_concurrent,
+        slots_per_worker=worker.slots_per_worker,
+        min_workers=worker.min_workers,
+        max_workers=worker.max_workers,
+        active=keeps_warm(campaign),
+        deleted=meta.deleted,
+    )
 
 
-async def _create(context: Context, key: Key, campaign: Campaign, pods: list[Pod], count: int) -> None:
+def _remember(context: Context, key: Key, plan: PoolPlan, pods: Sequence[Pod]) -> None:
+    now, idle = context.now(), {pod.meta.uid for pod in plan.idle}
+    live = {pod.meta.uid for pod in pods if pod.in_call}
+    for uid in idle:
+        context.idle_since.setdefault(uid, now)
+    for pod in pods:
+        if pod.meta.uid not in idle:
+            context.idle_since.pop(pod.meta.uid, None)
+        if pod.meta.uid not in live:
+            context.quiet_since.pop(pod.meta.uid, None)
+    context.closing[key] = frozenset(pod.meta.uid for pod in plan.closing)
+    context.forget_pods()
+
+
+def _forget(context: Context, key: Key) -> None:
+    context.closing.pop(key, None)
+    context.pool_problems.pop(key, None)
+    context.pods_shown.pop(key, None)
+    context.forget_pods()
+
+
+async def _mark(context: Context, view: PoolView, going: set[str]) -> None:
+    """Marks pods with calls that are not marked (somebody took the mark away, or they are older than marks)."""
+    pods = [pod for pod in (*view.pods, *view.earlier) if pod.meta.uid not in going]
+    for pod in pods:
+        if view.live_by_pod.get(pod.meta.uid):
+            context.quiet_since.pop(pod.meta.uid, None)
+        elif pod.in_call:
+            context.quiet_since.setdefault(pod.meta.uid, context.now())
+    plan = plan_marks(pods, view.live_by_pod, context.quiet_since, context.now())
+    for pod in plan.mark:
+        await protection.protect(context, pod)
+    for pod in plan.release:
+        await protection.release(context, pod)
+
+
+def _show(context: Context, key: Key, campaigns: Sequence[Campaign], pods: Sequence[Pod]) -> None:
+    """Has the Campaigns say what has become of their pods."""
+    seen = {(pod.meta.uid, pod.ready, pod.serves_on, pod.problem) for pod in pods}
+    shown = hash((frozenset(seen), context.closing.get(key), context.pool_problems.get(key)))
+    if context.pods_shown.get(key) == shown:
+        return
+    context.pods_shown[key] = shown
+    for campaign in campaigns:
+        context.queue.add_after(Key("Campaign", key.namespace, campaign.meta.name), SHOWN_AFTER_S)
+
+
+async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], count: int) -> None:
+    campaign = campaigns[0]
     await _prepare(context, key.namespace, campaign)
     owner = await context.kube.ensure_config_map(key.namespace, manifests.pool_config_map(key.name))
+    pods = context.store.pods(key.namespace, key.name)
     taken = {int(match[1]) for pod in pods if (match := re.search(r"-(\d+)$", pod.meta.name))}
     free = (number for number in range(len(taken) + count) if number not in taken)
+    names = [item.meta.name for item in campaigns]
     for number in list(free)[:count]:
         name = f"{key.name}-{number}"
-        body = manifests.worker_pod(name, key.name, owner, campaign.spec, context.pool_defaults)
-        if await context.kube.create_pod(key.namespace, body):
+        body = manifests.worker_pod(name, key.name, owner, campaign.spec, context.pool_defaults, names)
+        try:
+            created = await context.kube.create_pod(key.namespace, body)
+        except RefusedError as error:
+            context.pool_problems[key] = PodProblem("PodRefused", str(error))
+            _log.warning("worker refused", pod=name, pool=key.name)
+            return
+        if created:
             _log.info("worker created", pod=name, pool=key.name)
 
 

@@ -15,17 +15,20 @@ from callfleet_core.contacts import Prospect
 from callfleet_core.errors import NoPriceError
 from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_core.money import parse_micros
-from callfleet_core.pricing import CallBounds, total_micros
+from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Campaign, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.limits import account_keys
+from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time
+from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
+from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
 
 
 async def take_snapshot(
@@ -104,14 +107,14 @@ def _carrier_room(context: Context, attempts: Sequence[OpenAttempt]) -> dict[str
     return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
 
 
-def _worst_case(context: Context) -> Callable[[str, int], int | None]:
-    """What must be held for a call, by its number's beginning and its limit; None where no price covers it."""
-    now, known = context.now(), dict[tuple[str, int], int | None]()
+def _worst_case(context: Context) -> Callable[[str, int], tuple[CostLine, ...] | None]:
+    """What a call must hold, a line a meter, by its number's beginning and its limit; None: there is no price."""
+    now, known = context.now(), dict[tuple[str, int], tuple[CostLine, ...] | None]()
 
-    def worst(prefix: str, limit_s: int) -> int | None:
+    def worst(prefix: str, limit_s: int) -> tuple[CostLine, ...] | None:
         if (prefix, limit_s) not in known:
             try:
-                known[prefix, limit_s] = total_micros(context.costs.worst_case(CallBounds(prefix, limit_s), now))
+                known[prefix, limit_s] = tuple(context.costs.worst_case(CallBounds(prefix, limit_s), now))
             except NoPriceError:
                 known[prefix, limit_s] = None
         return known[prefix, limit_s]
@@ -165,6 +168,7 @@ class _Terms:
     accounts: tuple[str, ...]
     budgets_found: bool
     carrier: str | None
+    model_ready: bool
 
 
 class _TermsOfCampaigns:
@@ -191,11 +195,13 @@ class _TermsOfCampaigns:
         except TimeZoneError:
             return None  # its Campaign says that it stalls, and why
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
-        return _Terms(pool, accounts, found, carrier.account_sid if isinstance(carrier, CarrierAccount) else None)
+        sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
+        model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
+        return _Terms(pool, accounts, found, sid, model.serving is not None)
 
 
 def _pending(
-    item: _Candidate, prospect: Prospect, hold_micros: int | None, retry_at: datetime | None
+    item: _Candidate, prospect: Prospect, lines: tuple[CostLine, ...] | None, retry_at: datetime | None
 ) -> PendingSession:
     session, campaign, terms = item.session, item.campaign, item.terms
     return PendingSession(
@@ -206,11 +212,13 @@ def _pending(
         position=session.position,
         created=campaign.meta.created,
         currency=session.spec.currency,
-        hold_micros=hold_micros,
+        hold_micros=None if lines is None else total_micros(lines),
+        caps=lines or (),
         ceiling_micros=_ceiling(session, campaign),
         accounts=terms.accounts,
         budgets_found=terms.budgets_found,
         carrier=terms.carrier,
+        model_ready=terms.model_ready,
         refusal=Reason(prospect.refusal) if prospect.refusal else None,
         retry_at=retry_at,
         number_busy=prospect.number_busy,
@@ -260,18 +268,6 @@ def covering_accounts(
 
 def free_slots(context: Context, attempts: Sequence[OpenAttempt]) -> list[Slot]:
     """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
-    taken = Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
-    slots: list[Slot] = []
-    sizes = {
-        (campaign.meta.namespace, pool_name(campaign.spec, context.pool_defaults)): (
-            campaign.spec.worker.slots_per_worker
-        )
-        for campaign in context.store.campaigns()
-    }
-    for pod in sorted(context.store.pods(), key=lambda item: item.meta.name):
-        if not pod.ready or pod.meta.deleted or pod.finished:
-            continue
-        pool = (pod.meta.namespace, pod.pool)
-        free = sizes.get(pool, 0) - taken[pod.meta.uid]
-        slots += [Slot(pool, pod.meta.name, pod.meta.uid)] * max(0, free)
-    return slots
+    taken = open_by_pod(attempts)
+    namespaces = {pod.meta.namespace for pod in context.store.pods()}
+    return packed_slots(place for namespace in sorted(namespaces) for place in taking_calls(context, namespace, taken))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.chaos.battle import quiet
 from tests.chaos.check_epochs import check_epochs
 from tests.chaos.check_money import check_money
 from tests.chaos.check_protocol import check_protocol
@@ -138,6 +139,7 @@ class _Suffering:
     def _judge(
         self, stage: Stage, began_ns: int, over_ns: int, recovered_s: float, failures: int, problem: list[str]
     ) -> Verdict:
+        quiet(stage.server.url)
         evidence = collect(self.history, stage.server.url)
         epochs = check_epochs(evidence, lambda o: o.answered_ns >= began_ns and o.invoked_ns <= over_ns)
         violations = [*problem, *epochs, *check_money(evidence), *check_protocol(evidence)]

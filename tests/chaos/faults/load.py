@@ -28,7 +28,7 @@ from callfleet_core.pricing import CostLine
 
 HANDS: Final = 8
 RESERVED: Final = 40  # people whom only the probe calls
-APPLICATION: Final = "faults"
+APPLICATION: Final = "chaos-faults"
 # So long nothing fails, and nobody waits longer than that, before it is said that all is well again.
 QUIET_S: Final = 2.5
 _AGAIN_S: Final = 0.1

@@ -54,6 +54,7 @@ class Account:
     spent: int = 0
     closed: bool = False
     overrun: bool = False
+    overrun_meters: frozenset[str] = frozenset()
 
     def is_open(self, now: datetime) -> bool:
         """Whether its window holds `now`."""
@@ -78,6 +79,22 @@ class Campaign:
     closed: bool = False
 
 
+class Line(NamedTuple):
+    """One meter's cost, or its cap."""
+
+    meter: str
+    quantity: int
+    amount: int
+
+
+class Charge(NamedTuple):
+    """What an attempt cost, for the end that was seen."""
+
+    id: UUID
+    lines: list[Line]
+    seen: str | None
+
+
 class Place(NamedTuple):
     """A person in a run of a campaign."""
 
@@ -100,6 +117,8 @@ class Item:
     pod: str = PODS[0]
     max_attempts: int = 2
     expires_s: int = 120
+    # What each meter may run at most; () caps none.
+    caps: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,15 +129,6 @@ class Evidence:
     sid: str | None = None
     duration_s: int | None = None
     error_code: str | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """One meter's cost."""
-
-    meter: str
-    quantity: int
-    amount: int
 
 
 @dataclass

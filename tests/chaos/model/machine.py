@@ -20,6 +20,7 @@ from tests.chaos.model.facts import (
     STALE,
     STEP_S,
     Attempt,
+    Charge,
     Evidence,
     Item,
     Line,
@@ -35,6 +36,8 @@ ZONES: Final = ("America/New_York", "UTC")
 BUDGETS: Final = (Owner("Budget", "us"), Owner("Budget", "eu"))
 OWNERS: Final = (*BUDGETS, *(Owner("Campaign", name) for name in CAMPAIGNS))
 FINAL: Final = ("completed", "completed", "busy", "no-answer", "failed", "canceled")
+STREAM: Final = "carrier_media_stream_minutes"
+CAPS: Final = ((), (Line(VOICE, 1, 40), Line(STREAM, 1, 40)), (Line(VOICE, 2, 40),))
 ENDS: Final = (*FINAL, "notPlaced", "unresolved")
 
 # The one that leads, or the one that led before it.
@@ -184,6 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
             currency=draw(st.sampled_from((CURRENCY, CURRENCY, "EUR"))),
             carrier=draw(st.sampled_from(("fast", "slow", "slow", "real"))), pod=draw(st.sampled_from(PODS)),
             max_attempts=draw(st.integers(1, 3)), expires_s=draw(st.sampled_from(EXPIRES_S)),
+            caps=draw(st.sampled_from(CAPS)),
         )  # fmt: skip
 
     def _covering(self, place: Place) -> tuple[str, ...]:
@@ -250,13 +254,23 @@ class LedgerMachine(RuleBasedStateMachine):
         """The operator posts what a call cost, for the end that it saw; sometimes more than was held for it."""
         attempt = self.attempt(recent)
         seen = attempt.end_status if right else "completed"
-        self.ask("settle", self.epochs[-1 - leader], attempt.item.id, self._lines(attempt, seen, over), seen)
+        self._settle(leader, Charge(attempt.item.id, self._lines(attempt, seen, over), seen))
+
+    @rule(leader=_leaders, over=_usually)
+    def settle_all(self, leader: int, over: bool) -> None:
+        """The operator settles whatever is over in one batch, and some of it twice."""
+        ended = [attempt for attempt in self.books.attempts.values() if attempt.state in {"ended", "settled"}]
+        self._settle(leader, *(Charge(a.item.id, self._lines(a, a.end_status, not over), a.end_status) for a in ended))
+
+    def _settle(self, leader: int, *charges: Charge) -> None:
+        if charges:
+            self.ask("settle", self.epochs[-1 - leader], list(charges))
 
     def _lines(self, attempt: Attempt, seen: str | None, over: bool) -> list[Line]:
         if seen != "completed":
             return []
         most = attempt.item.amount * (2 if over else 1)
-        return [Line(VOICE, 1, most // 2), Line("carrier_media_stream_minutes", 1, most - most // 2)]
+        return [Line(VOICE, 1 + over, most // 2), Line(STREAM, 1, most - most // 2)]
 
     @precondition(lambda self: self.books.attempts)
     @rule(leader=_leaders, recent=_recent, price=st.sampled_from((0, 5, 10, 35, 80)))
@@ -289,7 +303,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.ask("record_ended", attempt.item.id, said, None)
                 case "ended" | "settled":
                     lines = self._lines(attempt, attempt.end_status, over=False)
-                    self.ask("settle", self.epochs[-1], attempt.item.id, lines, attempt.end_status)
+                    self._settle(0, Charge(attempt.item.id, lines, attempt.end_status))
 
     @rule(leader=_leaders, person=st.integers(0, PEOPLE - 1), end=st.sampled_from(ENDS))
     def call(self, leader: int, person: int, end: str) -> None:

@@ -65,7 +65,8 @@ class Money:
         if known.uid == uid and generation < known.generation:
             return "Stale"
         # Somebody who changes the object has looked at its overrun.
-        known.overrun &= (known.uid, known.generation) == (uid, generation)
+        if (known.uid, known.generation) != (uid, generation):
+            known.overrun, known.overrun_meters = False, frozenset()
         known.limit, known.suspended, known.closed = limit, suspended, False
         known.uid, known.generation = uid, generation
         return "Applied"

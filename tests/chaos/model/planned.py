@@ -18,6 +18,7 @@ from tests.chaos.model.facts import (
     PODS,
     RUNS,
     Attempt,
+    Charge,
     Evidence,
     Item,
     Owner,
@@ -166,7 +167,7 @@ class PlannedMachine(LedgerMachine):
             self.ask("begin_dial", id_, attempt.item.pod, self.next_id())
             self.ask("record_ended", id_, Evidence("completed", duration_s=60))
             lines = self._lines(attempt, attempt.end_status, over=False)
-            self.ask("settle", epoch, id_, lines, attempt.end_status)
+            self.ask("settle", epoch, [Charge(id_, lines, attempt.end_status)])
 
     def _put_limits_in_force(self) -> None:
         for owner, limits in self.limits.items():

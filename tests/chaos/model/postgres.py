@@ -25,6 +25,7 @@ from tests.chaos.model.facts import (
     RUNS,
     SID_TAKEN,
     STALE,
+    Charge,
     Evidence,
     Item,
     Line,
@@ -38,7 +39,7 @@ from tests.integration.books import CONSENT, KEY, RING, SCRIPT, SUBJECTS
 from callfleet_core.contacts import ContactBook, ContactIn
 from callfleet_core.dialing import DialStore, EndEvidence
 from callfleet_core.errors import StaleEpochError
-from callfleet_core.ledger import HoldRequest, Ledger
+from callfleet_core.ledger import HoldRequest, Ledger, Settlement
 from callfleet_core.pricing import CostLine
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import CampaignRuns, Run
@@ -180,6 +181,7 @@ class Postgres:
             accounts=tuple(self._key(key) for key in item.accounts), time_limit_s=120, ring_timeout_s=20,
             max_queue_s=30, account_sid=self._carrier(item.carrier), from_number="+15550100001", time_zone="UTC",
             script=SCRIPT, max_attempts=item.max_attempts, expires_after_s=item.expires_s,
+            caps=_costs(item.caps),
         )  # fmt: skip
 
     async def _revoke(self, epoch: int, id_: UUID, reason: str) -> str:
@@ -206,9 +208,10 @@ class Postgres:
     async def _request_cancel(self, id_: UUID) -> None:
         await self._ledger.request_cancel(self._id(id_))
 
-    async def _settle(self, epoch: int, id_: UUID, lines: Sequence[Line], seen: str | None) -> str:
-        costs = [CostLine(line.meter, Decimal(line.quantity), line.amount) for line in lines]
-        return await self._at(epoch).settle(self._id(id_), costs, seen=seen)
+    async def _settle(self, epoch: int, charges: Sequence[Charge]) -> list[str]:
+        return await self._at(epoch).settle_batch(
+            [Settlement(self._id(each.id), _costs(each.lines), each.seen) for each in charges]
+        )
 
     async def _correct(self, epoch: int, id_: UUID, price: int) -> int | None:
         self._at(epoch)
@@ -219,7 +222,8 @@ class Postgres:
         found = self._run(self._sql(_TABLES, space=self._space))
         accounts = {
             self._key(key): [
-                each.currency, each.limit, each.held, each.spent, each.suspended, each.closed, each.overrun, each.uid,
+                each.currency, each.limit, each.held, each.spent, each.suspended, each.closed, each.overrun,
+                sorted(each.overrun_meters), each.uid,
                 each.generation, self._instant(each.window.start), self._instant(each.window.end),
             ]
             for key, each in books.accounts.items()
@@ -243,6 +247,10 @@ class Postgres:
 
     def _instant(self, at: datetime | None) -> float | None:
         return None if at is None else round((at + self._delta).timestamp())
+
+
+def _costs(lines: Sequence[Line]) -> tuple[CostLine, ...]:
+    return tuple(CostLine(line.meter, Decimal(line.quantity), line.amount) for line in lines)
 
 
 def _owner(pod: str | None) -> dict[str, Any]:
@@ -271,7 +279,8 @@ UPDATE carrier_accounts SET next_dial_at = next_dial_at - :by WHERE account_sid 
 _TABLES = """
 SELECT jsonb_build_object('epoch', (SELECT epoch FROM installation),
     'accounts', (SELECT jsonb_object_agg(key, jsonb_build_array(currency, limit_micros, held_micros, spent_micros,
-        suspended, closed, overrun, limit_uid, limit_generation, round(extract(epoch FROM window_start)),
+        suspended, closed, overrun, overrun_meters, limit_uid, limit_generation,
+        round(extract(epoch FROM window_start)),
         round(extract(epoch FROM window_end)))) FROM accounts WHERE namespace = :space),
     'attempts', (SELECT jsonb_object_agg(id, jsonb_build_array(state, reason, hold_micros, owner_pod_uid, call_sid,
         end_status, duration_s, counts, cancel_requested_at IS NOT NULL, answered_at IS NOT NULL, actual_micros,

@@ -20,6 +20,7 @@ from tests.chaos.model.facts import (
     Attempt,
     Campaign,
     Carrier,
+    Charge,
     Evidence,
     Item,
     Line,
@@ -247,10 +248,11 @@ class Protocol(Money):
         if id_ in self.attempts:
             self.attempts[id_].cancel_requested = True
 
-    def settle(self, epoch: int, id_: UUID, lines: Sequence[Line], seen: str | None) -> str:
-        """Posts what an ended call cost, once, and only for the end that was priced."""
-        if epoch != self.epoch:
-            return STALE
+    def settle(self, epoch: int, charges: Sequence[Charge]) -> list[str] | str:
+        """Posts what ended calls cost, each once, and only for the end that was priced."""
+        return STALE if epoch != self.epoch else [self._settle(*charge) for charge in charges]
+
+    def _settle(self, id_: UUID, lines: Sequence[Line], seen: str | None) -> str:
         attempt = self.attempts.get(id_)
         if attempt is None:
             return UNKNOWN
@@ -259,8 +261,11 @@ class Protocol(Money):
             return attempt.state
         item, actual = attempt.item, sum(line.amount for line in lines)
         self.post(id_, item.accounts, "late" if late else "settle", 0 if late else -item.amount, actual)
-        for key in item.accounts:
-            self.accounts[key].overrun |= actual > item.amount
+        caps = {cap.meter: cap.quantity for cap in item.caps}
+        over = {line.meter for line in lines if caps and line.quantity > caps.get(line.meter, 0)}
+        for account in (self.accounts[key] for key in item.accounts):
+            account.overrun |= actual > item.amount or bool(over)
+            account.overrun_meters |= over
         attempt.state, attempt.actual = "settled", actual
         attempt.reason = None if late else attempt.reason
         attempt.costs |= {line.meter: line.amount for line in lines}

@@ -9,7 +9,8 @@ import pytest
 
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.campaign import CampaignView, WorkersView, plan_campaign_status
+from callfleet_operator.plan.model import ModelPlan
 
 NOW = datetime(2026, 11, 22, 14, tzinfo=UTC)
 BODY: dict[str, Any] = {
@@ -33,13 +34,13 @@ def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
         campaign=Campaign.of(BODY),
         contacts=counts,
         sessions=[],
-        pods=[],
-        busy_pods=frozenset(),
+        workers=WorkersView(),
         balance=None,
         stalled=None,
         recovering=None,
         contacts_problem=problem,
         carrier_problem=None,
+        model=ModelPlan("m", None, "Serving", ""),
     )
     planned = plan_campaign_status(view, NOW)
     assert planned is not None

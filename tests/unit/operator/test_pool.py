@@ -1,21 +1,18 @@
-"""Pools: made at once, removed late, never under a live call; and what a worker pod looks like."""
+"""What a worker pod looks like, what makes a pool another one, and how a pod is read."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
 
 from callfleet.checkout import sample
-from callfleet_core.api.campaign import CampaignSpec, CarrierRef
-from callfleet_operator.manifests import PoolDefaults, pool_name, worker_pod
-from callfleet_operator.objects import Meta, Pod
-from callfleet_operator.plan.pool import PoolView, plan_pool
+from callfleet_core.api.campaign import CampaignSpec, CarrierRef, ResourceAmounts, Resources
+from callfleet_operator.manifests import PoolDefaults, call_marks, disruption_budget, pool_name, serves, worker_pod
+from callfleet_operator.objects import Pod, PodProblem
 
-NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 DEFAULTS = PoolDefaults(
     "callfleet/worker:1",
     "callfleet-worker",
@@ -27,38 +24,6 @@ DEFAULTS = PoolDefaults(
 )
 
 
-def pod(index: int, *, ready: bool = True, finished: bool = False) -> Pod:
-    meta = Meta("sales", f"pool-1-{index}", f"uid-{index}", 1, "1", NOW, deleted=False, annotations={})
-    return Pod(meta, "pool-1", ready, finished, None)
-
-
-def view(
-    *pods: Pod, wanted: int, live: dict[str, int] | None = None, idle: dict[str, datetime] | None = None
-) -> PoolView:
-    return PoolView(pods, wanted, live or {}, idle or {})
-
-
-def test_demand_makes_pods() -> None:
-    assert plan_pool(view(wanted=2), NOW, 60).create == 2
-
-
-def test_an_idle_pod_goes_only_after_its_cool_down() -> None:
-    first = plan_pool(view(pod(0), wanted=0), NOW, 60)
-    assert (first.delete, [item.meta.uid for item in first.idle]) == ((), ["uid-0"])
-    later = plan_pool(view(pod(0), wanted=0, idle={"uid-0": NOW - timedelta(seconds=60)}), NOW, 60)
-    assert [item.meta.uid for item in later.delete] == ["uid-0"]
-
-
-def test_a_pod_with_a_live_call_never_goes() -> None:
-    plan = plan_pool(view(pod(0), wanted=0, live={"uid-0": 1}, idle={"uid-0": NOW - timedelta(days=1)}), NOW, 60)
-    assert plan.delete == ()
-
-
-def test_a_finished_pod_is_replaced() -> None:
-    plan = plan_pool(view(pod(0, finished=True), wanted=1), NOW, 60)
-    assert (plan.create, [item.meta.uid for item in plan.delete]) == (1, ["uid-0"])
-
-
 @pytest.fixture
 def spec() -> CampaignSpec:
     documents = yaml.safe_load_all(sample("demo-campaign.yaml").read_text())
@@ -66,7 +31,7 @@ def spec() -> CampaignSpec:
 
 
 def test_a_pool_is_its_workers_spec(spec: CampaignSpec) -> None:
-    more = spec.model_copy(update={"worker": spec.worker.model_copy(update={"max_workers": 9})})
+    more = spec.model_copy(update={"worker": spec.worker.model_copy(update={"max_workers": 9, "min_workers": 2})})
     other = spec.model_copy(update={"worker": spec.worker.model_copy(update={"slots_per_worker": 2})})
     own_carrier = spec.model_copy(update={"carrier_ref": CarrierRef(name="twilio-main")})
     assert pool_name(spec, DEFAULTS) == pool_name(more, DEFAULTS)
@@ -93,6 +58,7 @@ def test_a_worker_pod_asks_for_a_gpu_and_runs_restricted(spec: CampaignSpec) -> 
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert body["spec"]["securityContext"]["runAsNonRoot"] is True
     assert body["spec"]["terminationGracePeriodSeconds"] >= spec.call.max_duration_seconds + 60
+    assert container["resources"]["limits"]["memory"] == "4Gi"
     assert body["metadata"]["ownerReferences"][0]["kind"] == "ConfigMap"
 
 
@@ -101,3 +67,80 @@ def test_no_manifest_holds_a_person(spec: CampaignSpec) -> None:
     for contact in spec.contacts.inline or []:
         assert contact.phone not in text
         assert contact.name is None or contact.name not in text
+
+
+def test_a_worker_without_a_memory_limit_gets_one(spec: CampaignSpec) -> None:
+    resources = Resources(limits=ResourceAmounts.model_validate({"nvidia.com/gpu": 1}))
+    plain = spec.model_copy(update={"worker": spec.worker.model_copy(update={"resources": resources})})
+    container = worker_pod("pool-1-0", "pool-1", "uid", plain, DEFAULTS)["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "2Gi"}
+    assert Resources().limits.memory == "2Gi"
+
+
+@pytest.mark.parametrize("drain_s", [300, 3600])
+def test_a_pods_grace_covers_its_drain(spec: CampaignSpec, drain_s: int) -> None:
+    drained = spec.model_copy(update={"worker": spec.worker.model_copy(update={"drain_seconds": drain_s})})
+    pod = worker_pod("pool-1-0", "pool-1", "uid", drained, DEFAULTS)["spec"]
+    environment = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert (environment["CALLFLEET_DRAIN_S"], pod["terminationGracePeriodSeconds"]) == (str(drain_s), drain_s + 60)
+    assert pod["terminationGracePeriodSeconds"] >= spec.call.max_duration_seconds + 60
+
+
+def test_a_pod_remembers_what_it_was_made_for(spec: CampaignSpec) -> None:
+    body = worker_pod("pool-1-0", "pool-1", "uid", spec, DEFAULTS, ["spring", "autumn"])
+    pod = read(body)
+    assert (pod.campaigns, pod.slots, pod.serves) == (("autumn", "spring"), 1, serves(spec, DEFAULTS))
+    assert not pod.in_call
+    assert serves(spec, replace(DEFAULTS, key_version=2)) != pod.serves  # it could not read people under a new key
+    assert serves(spec, replace(DEFAULTS, image="callfleet/worker:2")) == pod.serves
+
+
+def test_a_worker_in_a_call_is_kept_from_evictions_and_autoscalers_and_an_idle_one_is_not() -> None:
+    busy, idle = call_marks(7), call_marks(None)
+    (wanted,) = disruption_budget()["spec"]["selector"]["matchExpressions"]
+    assert busy["labels"][wanted["key"]] == "true"
+    assert idle["labels"][wanted["key"]] is None
+    assert [item["annotations"]["karpenter.sh/do-not-disrupt"] for item in (busy, idle)] == ["true", None]
+    evictable = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+    assert [item["annotations"][evictable] for item in (busy, idle)] == ["false", "true"]
+    assert call_marks(8) != busy  # an earlier leader's view of the pod is outdated
+
+
+def read(body: dict[str, Any], **status: Any) -> Pod:
+    meta = {"namespace": "sales", "uid": "u", "resourceVersion": "1", "creationTimestamp": "2026-11-22T09:00:00Z"}
+    return Pod.of({"metadata": {**body["metadata"], **meta}, "status": status})
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+}
+CRASHED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        ({"conditions": [UNSCHEDULABLE]}, PodProblem("Unschedulable", UNSCHEDULABLE["message"])),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]},
+            PodProblem("ImagePullBackOff", "no such image"),
+        ),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": CRASHED}]},
+            PodProblem("CrashLoopBackOff", "last end: OOMKilled, exit code 137"),
+        ),
+        (
+            {"containerStatuses": [{"state": {"running": {}}, "lastState": CRASHED, "restartCount": 3}]},
+            PodProblem("ContainerRestarted", "3 times; last end: OOMKilled, exit code 137"),
+        ),
+        ({"containerStatuses": [{"state": {"running": {}}, "lastState": CRASHED, "ready": True}]}, None),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, None),
+    ],
+)
+def test_what_keeps_a_pod_from_serving_is_told_in_kubernetes_words(
+    spec: CampaignSpec, status: dict[str, Any], problem: PodProblem | None
+) -> None:
+    assert read(worker_pod("pool-1-0", "pool-1", "uid", spec, DEFAULTS), **status).problem == problem

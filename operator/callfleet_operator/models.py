@@ -1,0 +1,137 @@
+"""The language models that campaigns ask for, on every Ollama server of the installation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Final, cast
+
+import httpx
+import ollama
+import structlog
+
+from callfleet_operator.plan.model import ModelState, full_name
+
+EVERY_S: Final = 5.0
+# A model that is there is looked for again after so long, one that could not be pulled is tried again.
+LOOK_AGAIN_S: Final = 60.0
+_REQUEST_TIMEOUT_S: Final = 10.0
+# Between two words of a pull's progress; a layer may take hours.
+_PULL_SILENCE_S: Final = 120.0
+_PULLS_AT_ONCE: Final = 2
+_STEP_PERCENT: Final = 10
+_FAILURES: Final = (ollama.ResponseError, httpx.HTTPError, ConnectionError, TimeoutError, ValueError)
+
+_log = structlog.get_logger(__name__)
+
+
+class Models:
+    """What is known of each model that some campaign asks for. `changed` is called when a Campaign would say more.
+
+    Without servers everything counts as ready: nothing is known, and nothing is pulled.
+    """
+
+    def __init__(self, servers: Iterable[str], api_key: str | None, changed: Callable[[str], None]) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._servers = {url: ollama.AsyncClient(host=url, headers=headers, timeout=None) for url in servers}
+        self._changed = changed
+        self._states: dict[str, ModelState] = {}
+        self._looked_s: dict[str, float] = {}
+        self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(_PULLS_AT_ONCE)
+
+    def of(self, model: str) -> ModelState:
+        """What is known of a model."""
+        if not self._servers:
+            return ModelState(ready=True)
+        return self._states.get(model, ModelState(ready=False, reason="Looking", message=f"looking for {model}"))
+
+    def is_new(self, model: str) -> bool:
+        """True while nobody has looked for it."""
+        return bool(self._servers) and model not in self._states
+
+    async def look(self, wanted: Iterable[str]) -> None:
+        """Looks for the wanted models, and begins to pull what is missing."""
+        names = set(wanted)
+        for model in set(self._states) - names:
+            del self._states[model]
+            self._looked_s.pop(model, None)
+        for model in sorted(names):
+            due = time.monotonic() - self._looked_s.get(model, -LOOK_AGAIN_S) >= LOOK_AGAIN_S
+            if self._servers and due and model not in self._pulls:
+                self._looked_s[model] = time.monotonic()
+                await self._look(model)
+
+    async def close(self) -> None:
+        """Ends pulls, which a server resumes where they were, and connections."""
+        for task in self._pulls.values():
+            task.cancel()
+        await asyncio.gather(*self._pulls.values(), return_exceptions=True)
+        for client in self._servers.values():
+            await cast("Callable[[], Awaitable[None]]", client.close)()
+
+    async def _look(self, model: str) -> None:
+        missing = []
+        for url, client in self._servers.items():
+            try:
+                if not await _has(client, model):
+                    missing.append(url)
+            except _FAILURES as error:
+                self._say(model, ModelState(False, "Unreachable", f"Ollama does not answer ({_short(error)})"))
+                return
+        if not missing:
+            self._say(model, ModelState(ready=True))
+            return
+        self._say(model, ModelState(False, "Pulling", f"pulling {model}"))
+        task = self._pulls[model] = asyncio.create_task(self._pull(model, missing))
+        task.add_done_callback(lambda _: self._pulls.pop(model, None))
+
+    async def _pull(self, model: str, servers: list[str]) -> None:
+        try:
+            async with self._room:
+                for place, url in enumerate(servers, start=1):
+                    async for percent in _progress(self._servers[url], model):
+                        which = f", server {place} of {len(servers)}" if len(servers) > 1 else ""
+                        self._say(model, ModelState(False, "Pulling", f"pulling {model}: {percent} %{which}"))
+        except _FAILURES as error:
+            _log.warning("model not pulled", model=model, error=_short(error))
+            self._say(model, ModelState(False, "PullFailed", f"{model} cannot be pulled ({_short(error)})"))
+            return
+        _log.info("model pulled", model=model)
+        self._looked_s.pop(model, None)
+        await self._look(model)
+
+    def _say(self, model: str, state: ModelState) -> None:
+        if self._states.get(model) != state:
+            self._states[model] = state
+            self._changed(model)
+
+
+async def _has(client: ollama.AsyncClient, model: str) -> bool:
+    async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+        listed = await client.list()
+    return full_name(model) in {item.model for item in listed.models}
+
+
+async def _progress(client: ollama.AsyncClient, model: str) -> AsyncIterator[int]:
+    """A pull's progress in percent of the layer at hand, in coarse steps: each may be a write of a status."""
+    words = aiter(await client.pull(model, stream=True))
+    said = -1
+    while True:
+        try:
+            async with asyncio.timeout(_PULL_SILENCE_S):
+                word = await anext(words)
+        except StopAsyncIteration:
+            return
+        if word.total:
+            percent = 100 * (word.completed or 0) // word.total // _STEP_PERCENT * _STEP_PERCENT
+            if percent != said:
+                said = percent
+                yield percent
+
+
+def _short(error: BaseException) -> str:
+    """An error in a few words; a server's own are its users' to read."""
+    said = error.error if isinstance(error, ollama.ResponseError) else str(error)
+    return next(iter(said.strip().splitlines()), type(error).__name__)[:160]

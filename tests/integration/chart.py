@@ -1,0 +1,41 @@
+"""The chart's manifests, rendered by the real Helm."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from typing import Any
+
+import yaml
+
+from callfleet.checkout import checkout
+from callfleet.parts.api import program
+
+# All that the chart refuses to be without.
+VALUES: dict[str, Any] = {
+    "database": dict.fromkeys(("operatorUrl", "gatewayUrl", "workerUrl"), "postgresql://callfleet@127.0.0.1/callfleet"),
+    "redis": {"url": "redis://127.0.0.1:6379/0"},
+    "ollama": {"baseUrl": "http://127.0.0.1:11434", "endpoints": ["http://10.0.0.1:11434", "http://10.0.0.2:11434"]},
+    "carrier": {"accountSid": "AC" + "0" * 32, "authToken": "a-made-up-token"},
+    "hashKey": "k" * 32,
+    "encryptionKeys": "1:" + "A" * 43 + "=",
+    "simulator": {"enabled": True, "people": "people: {}"},
+}
+
+
+@cache
+def manifests() -> tuple[dict[str, Any], ...]:
+    """Every object of an installation with VALUES."""
+    command = [str(program("helm", "helm")), "template", "callfleet", str(checkout() / "charts" / "callfleet"),
+               "--namespace", "callfleet", "--values", "-"]  # fmt: skip
+    done = subprocess.run(
+        command, input=yaml.safe_dump(VALUES), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return tuple(body for body in yaml.safe_load_all(done.stdout) if body)
+
+
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    """One of them."""
+    (found,) = (body for body in manifests() if (body["kind"], body["metadata"]["name"]) == (kind, name))
+    return found

@@ -1,0 +1,191 @@
+"""Models on the installation's servers: a real Ollama, and scripted ones where a model must be pulled from afar."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from callfleet.hostservices import OllamaServer, ollama
+from callfleet_operator.models import Models
+from callfleet_operator.plan.model import ModelState
+
+KEY = "a-made-up-key"
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[OllamaServer]:
+    with ollama() as server:
+        yield server
+
+
+@dataclass
+class Told:
+    """What was said of a model, in order."""
+
+    states: list[ModelState] = field(default_factory=list)
+    models: Models | None = None
+
+    def changed(self, model: str) -> None:
+        assert self.models is not None
+        self.states.append(self.models.of(model))
+
+
+@asynccontextmanager
+async def keeper(*urls: str, key: str | None = None) -> AsyncIterator[tuple[Models, Told]]:
+    told = Told()
+    models = told.models = Models(urls, key, told.changed)
+    try:
+        yield models, told
+    finally:
+        await models.close()
+
+
+async def settled(models: Models, model: str, within_s: float = 90.0) -> ModelState:
+    """A model's state once no pull is on its way."""
+    async with asyncio.timeout(within_s):
+        while models.of(model).reason in {"Looking", "Pulling"} and not models.of(model).ready:  # noqa: ASYNC110 - nothing to wait for
+            await asyncio.sleep(0.05)
+    return models.of(model)
+
+
+async def test_a_model_that_is_there_is_ready_at_once(real: OllamaServer) -> None:
+    async with keeper(real.url) as (models, told):
+        assert models.is_new(real.model)
+        await models.look([real.model])
+        assert models.of(real.model).ready
+        assert not models.is_new(real.model)
+        assert told.states == [ModelState(ready=True)]
+
+
+async def test_a_model_that_nobody_has_says_that_it_cannot_be_pulled(real: OllamaServer) -> None:
+    missing = "callfleet-has-no-such-model:1b"
+    async with keeper(real.url) as (models, _):
+        await models.look([missing])
+        assert models.of(missing).reason == "Pulling"
+        state = await settled(models, missing)
+        assert (state.ready, state.reason) == (False, "PullFailed")
+        assert state.message.startswith(f"{missing} cannot be pulled (")
+
+
+async def test_a_server_that_does_not_answer_is_named_as_the_trouble() -> None:
+    async with keeper("http://127.0.0.1:9") as (models, _):
+        await models.look(["m"])
+        assert (models.of("m").ready, models.of("m").reason) == (False, "Unreachable")
+
+
+async def test_without_servers_every_model_is_taken_to_be_there() -> None:
+    async with keeper() as (models, _):
+        await models.look(["m"])
+        assert models.of("m").ready
+        assert not models.is_new("m")
+
+
+@dataclass
+class Scripted:
+    """An Ollama that pulls what it is asked for in five steps, or breaks off with an error."""
+
+    models: set[str] = field(default_factory=set)
+    error: str | None = None
+    pulls: list[str] = field(default_factory=list)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def tags(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return web.json_response({"error": "unauthorized"}, status=401)
+        return web.json_response({"models": [{"model": name} for name in self.models]})
+
+    async def pull(self, request: web.Request) -> web.StreamResponse:
+        model = (await request.json())["model"]
+        self.pulls.append(model)
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await answer.prepare(request)
+        words: list[dict[str, object]] = [{"status": "pulling manifest"}]
+        words += [{"status": "pulling", "total": 500, "completed": 100 * step + 3} for step in range(5)]
+        for word in words:
+            await answer.write(json.dumps(word).encode() + b"\n")
+        await self.go.wait()
+        if self.error is None:
+            self.models.add(f"{model}:latest")
+        last = {"status": "success"} if self.error is None else {"error": self.error}
+        await answer.write(json.dumps(last).encode() + b"\n")
+        return answer
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[tuple[str, Scripted]]:
+    server = Scripted()
+    application = web.Application()
+    application.add_routes([web.get("/api/tags", server.tags), web.post("/api/pull", server.pull)])
+    runner = web.AppRunner(application, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}", server
+    finally:
+        server.go.set()
+        await runner.cleanup()
+
+
+async def test_a_model_is_pulled_on_every_server_and_says_how_far_it_is() -> None:
+    async with scripted() as (first_url, first), scripted() as (second_url, second):
+        async with keeper(first_url, second_url, key=KEY) as (models, told):
+            first.models.add("new:latest")
+            second.go.set()
+            await models.look(["new"])
+            assert (await settled(models, "new")).ready
+        assert (first.pulls, second.pulls) == ([], ["new"])
+        said = [state.message for state in told.states]
+        assert said[:3] == ["pulling new", "pulling new: 0 %", "pulling new: 20 %"]
+        assert told.states[-1] == ModelState(ready=True)
+
+
+async def test_it_is_ready_only_when_the_last_server_has_it() -> None:
+    async with scripted() as (first_url, first), scripted() as (second_url, second):
+        async with keeper(first_url, second_url, key=KEY) as (models, told):
+            first.go.set()
+            await models.look(["new"])
+            with suppress(TimeoutError):
+                await settled(models, "new", within_s=1)
+            assert not models.of("new").ready
+            assert models.of("new").message == "pulling new: 80 %, server 2 of 2"
+            assert (first.pulls, second.pulls) == (["new"], ["new"])
+            await models.look(["new"])  # one pull at a time
+            second.go.set()
+            assert (await settled(models, "new")).ready
+        assert (first.pulls, second.pulls) == (["new"], ["new"])
+        assert "pulling new: 80 %, server 1 of 2" in [state.message for state in told.states]
+
+
+async def test_a_pull_that_breaks_off_is_a_failure_in_the_servers_own_words() -> None:
+    async with scripted() as (url, server):
+        async with keeper(url, key=KEY) as (models, _):
+            server.error = "no space left on device"
+            server.go.set()
+            await models.look(["new"])
+            state = await settled(models, "new")
+        assert (state.reason, state.message) == ("PullFailed", "new cannot be pulled (no space left on device)")
+
+
+async def test_a_model_that_nobody_asks_for_any_more_is_forgotten() -> None:
+    async with scripted() as (url, server):
+        server.models.add("old:latest")
+        async with keeper(url, key=KEY) as (models, _):
+            await models.look(["old"])
+            assert models.of("old").ready
+            await models.look([])
+            assert models.is_new("old")
+
+
+async def test_a_wrong_key_is_the_servers_refusal() -> None:
+    async with scripted() as (url, _), keeper(url, key="another") as (models, _told):
+        await models.look(["m"])
+        assert models.of("m").reason == "Unreachable"
+        assert "unauthorized" in models.of("m").message

@@ -1,0 +1,161 @@
+"""What a worker's own token may write, on a real API server with the chart's policy and roles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.error import HTTPError
+from uuid import uuid4
+
+import pytest
+from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.chart import manifest, manifests
+from tests.integration.operator_parts import GROUP
+
+NAMESPACE = "sales"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ACTIVE_TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
+        post = server.request
+        post("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        for name in ("callfleet-worker", "other"):
+            post("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", {"metadata": {"name": name}})
+            binding = {
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "callfleet-worker"},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
+            }
+            post("POST", f"{RBAC}/namespaces/{NAMESPACE}/rolebindings", binding)
+        post("POST", f"{RBAC}/clusterroles", manifest("ClusterRole", "callfleet-worker"))
+        policy = manifest("ValidatingAdmissionPolicy", "callfleet-worker")
+        post("POST", f"{ADMISSION}/validatingadmissionpolicies", policy)
+        binding = manifest("ValidatingAdmissionPolicyBinding", "callfleet-worker")
+        post("POST", f"{ADMISSION}/validatingadmissionpolicybindings", binding)
+        yield server
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A pod, and the API server as its token opens it."""
+
+    uid: str
+    api: ApiServer
+
+
+def worker(server: ApiServer, account: str = "callfleet-worker") -> Worker:
+    """A worker pod with a token such as the kubelet gives it."""
+    name = f"pool-{uuid4().hex[:8]}"
+    spec = {"serviceAccountName": account, "containers": [{"name": "worker", "image": "worker"}]}
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    pod = server.request("POST", pods, {"metadata": {"name": name}, "spec": spec})
+    uid = pod["metadata"]["uid"]
+    bound = {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid}}
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": bound}
+    token = server.request("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token", asked)
+    return Worker(uid, replace(server, token=token["status"]["token"]))
+
+
+def session(server: ApiServer, pod_uid: str) -> str:
+    """A session that the operator has bound to a pod."""
+    name = f"session-{uuid4().hex[:8]}"
+    body = {
+        "apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name},
+        "spec": {"campaign": "spring", "contactID": str(uuid4())},
+    }  # fmt: skip
+    server.request("POST", f"{GROUP}/{NAMESPACE}/callsessions", body)
+    attempt = {"id": str(uuid4()), "number": 1, "held": "0.036"}
+    server.patch_status(
+        NAMESPACE, name, {"state": "Admitted", "worker": "pool-1", "podUID": pod_uid, "attempt": attempt}
+    )
+    return name
+
+
+def refusal(of: Worker, name: str, status: dict[str, Any]) -> str | None:
+    """Why a worker's write was refused; None: it was taken."""
+    try:
+        of.api.patch_status(NAMESPACE, name, status)
+    except HTTPError as error:
+        if error.code != 403:
+            raise
+        return error.read().decode()
+    return None
+
+
+@pytest.fixture(scope="module")
+def own(server: ApiServer) -> Worker:
+    """A worker, once the policy is in force."""
+    found = worker(server)
+    foreign = session(server, str(uuid4()))
+    deadline = time.monotonic() + ACTIVE_TIMEOUT_S
+    while refusal(found, foreign, {"callSID": "CA" + "0" * 32}) is None:
+        assert time.monotonic() < deadline, "the policy never came into force"
+        time.sleep(0.2)
+    return found
+
+
+def test_a_worker_tells_how_its_own_calls_go(server: ApiServer, own: Worker) -> None:
+    name = session(server, own.uid)
+    assert refusal(own, name, {"state": "Dialing"}) is None
+    assert refusal(own, name, {"state": "InProgress", "callSID": "CA" + "1" * 32}) is None
+
+
+def test_a_worker_cannot_touch_another_pods_session(server: ApiServer, own: Worker) -> None:
+    refused = refusal(own, session(server, worker(server).uid), {"state": "Dialing"})
+    assert "bound to its own pod" in str(refused)
+
+
+@pytest.mark.parametrize("state", ["Pending", "Completed", "Failed", "Canceled"])
+def test_a_worker_cannot_end_a_call_or_give_it_back(server: ApiServer, own: Worker, state: str) -> None:
+    assert "Dialing or InProgress" in str(refusal(own, session(server, own.uid), {"state": state}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"podUID": str(uuid4())},
+        {"podUID": None},
+        {"worker": "pool-2"},
+        {"attempt": {"id": str(uuid4())}},
+        {"result": {"settled": True}},
+        {"reason": "DoNotCall"},
+    ],
+)
+def test_a_worker_cannot_change_whose_call_it_is_or_what_it_costs(
+    server: ApiServer, own: Worker, change: dict[str, Any]
+) -> None:
+    refused = refusal(own, session(server, own.uid), {"state": "Dialing", **change})
+    assert "may not change whose call it is" in str(refused)
+
+
+def test_a_worker_cannot_write_a_spec(server: ApiServer, own: Worker) -> None:
+    path = f"{GROUP}/{NAMESPACE}/callsessions/{session(server, own.uid)}"
+    with pytest.raises(HTTPError, match="403"):
+        own.api.request("PATCH", path, {"spec": {"cancel": True}}, "application/merge-patch+json")
+
+
+def test_a_token_that_names_no_pod_writes_nothing(server: ApiServer, own: Worker) -> None:
+    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/callfleet-worker/token"
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = server.request("POST", path, asked)["status"]["token"]
+    unbound = Worker(own.uid, replace(server, token=token))
+    assert "bound to its own pod" in str(refusal(unbound, session(server, own.uid), {"state": "Dialing"}))
+
+
+def test_others_are_not_the_policys_business(server: ApiServer, own: Worker) -> None:
+    other = worker(server, account="other")
+    assert refusal(other, session(server, str(uuid4())), {"state": "Completed"}) is None
+
+
+def test_the_chart_renders_everything_that_an_installation_needs() -> None:
+    kinds = {(body["kind"], body["metadata"]["name"]) for body in manifests()}
+    assert {("Deployment", "callfleet-operator"), ("Deployment", "callfleet-gateway")} <= kinds
+    assert manifest("Deployment", "callfleet-operator")["spec"]["replicas"] == 2
+    secret = manifest("Secret", "callfleet-operator")["stringData"]
+    assert secret["CALLFLEET_OLLAMA_ENDPOINTS"] == "http://10.0.0.1:11434,http://10.0.0.2:11434"

@@ -172,9 +172,11 @@ class Ledger:
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name, however many are asked for."""
         rows = await self._attempts(
-            "a.id IN (SELECT DISTINCT ON (n.session_name) n.id FROM dial_attempts n WHERE n.namespace = :namespace"
-            " AND n.session_name = ANY(:names) AND n.state <> 'revoked'"
-            " ORDER BY n.session_name, n.number DESC, n.granted_at DESC, n.id DESC)",
+            # Looked up name by name, however many attempts there are beside these.
+            "a.id IN (SELECT (SELECT n.id FROM dial_attempts n WHERE n.namespace = :namespace"
+            " AND n.session_name = asked.name AND n.state <> 'revoked'"
+            " ORDER BY n.number DESC, n.granted_at DESC, n.id DESC LIMIT 1)"
+            " FROM unnest(CAST(:names AS text[])) AS asked (name))",
             at_most=len(session_names),
             namespace=namespace,
             names=list(session_names),

@@ -14,7 +14,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test bench-admission bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -36,11 +36,11 @@ bench-queries: .venv/synced ## How long standard queries take beside 5 million c
 bench-ledger: .venv/synced ## Holds a second against pgbench's transactions (ARGS="--rounds 5 --seconds 4")
 	@$(RUN) -m tests.performance.bench_ledger $(ARGS)
 
-bench-admission: .venv/synced ## Sessions a second through the operator, on KWOK (ARGS="--sessions 1000,10000,50000"; needs an idle machine)
-	@$(RUN) -m tests.performance.bench_admission $(ARGS)
-
 bench-planning: .venv/synced ## How long one look at a queue takes (ARGS="--sessions 5000 --campaigns 50")
 	@$(RUN) -m tests.performance.bench_planning $(ARGS)
+
+bench-admission: .venv/synced ## Sessions a second through the operator, on KWOK (ARGS="--sessions 1000,10000,50000"; needs an idle machine)
+	@$(RUN) -m tests.performance.bench_admission $(ARGS)
 
 chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; MACHINE=400; SEED=1)
 	@$(CHAOS)

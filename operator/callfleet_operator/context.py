@@ -30,9 +30,9 @@ from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
 
+_POOLS_REMEMBERED = 10_000
 # A cycle over everything costs more than a look at one session: it waits this long for more of them.
 SOON_S = 0.2
-_POOLS_REMEMBERED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -129,14 +129,6 @@ class Context:
             image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
         )
 
-    def look_soon(self, key: Key) -> None:
-        """Asks for a look at what follows from many objects: a moment later, once for all that change meanwhile."""
-        self.queue.add_after(key, SOON_S)
-
-    async def latest_attempt(self, namespace: str, session_name: str) -> Attempt | None:
-        """A session's newest attempt that was not revoked."""
-        return await self._latest.of(namespace, session_name)
-
     def pool_of(self, campaign: Campaign) -> str:
         """The name of the pool that a Campaign asks for."""
         known = self.pools.get(campaign.meta.uid)
@@ -156,6 +148,14 @@ class Context:
         for memory in (self.idle_since, self.quiet_since):
             for uid in memory.keys() - there:
                 del memory[uid]
+
+    def look_soon(self, key: Key) -> None:
+        """Asks for a look at what follows from many objects: a moment later, once for all that change meanwhile."""
+        self.queue.add_after(key, SOON_S)
+
+    async def latest_attempt(self, namespace: str, session_name: str) -> Attempt | None:
+        """A session's newest attempt that was not revoked."""
+        return await self._latest.of(namespace, session_name)
 
     async def tell(self, kind: str, meta: Meta, reason: str, message: str, *, warning: bool = False) -> None:
         """Posts an Event; failing to do so is logged and changes nothing."""

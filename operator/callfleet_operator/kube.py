@@ -382,21 +382,6 @@ class Kube:
         return answer
 
 
-def _client() -> client.ApiClient:
-    """A client that goes through the environment's proxy, if there is one, but does not read ~/.netrc each time.
-
-    aiohttp would do so in a thread before every request: a tenth of the operator's time (docs/decisions/0024).
-    """
-    api = client.ApiClient()
-    rest = api.rest_client
-    if rest.proxy is None:
-        with suppress(LookupError):
-            rest.proxy, login = get_env_proxy_for_url(URL(api.configuration.host))
-            rest.proxy_headers = {"Proxy-Authorization": login.encode()} if login else None
-    rest.pool_manager._trust_env = False  # the package leaves no other way
-    return api
-
-
 def _retry_after_s(error: ApiException) -> float:
     """What a busy server asks for, in seconds; a second where it asks for nothing."""
     headers: Mapping[str, str] = error.headers or {}
@@ -410,6 +395,21 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body or "")["message"])
     except (ValueError, TypeError, KeyError):
         return f"the API server answered {error.status}"
+
+
+def _client() -> client.ApiClient:
+    """A client that goes through the environment's proxy, if there is one, but does not read ~/.netrc each time.
+
+    aiohttp would do so in a thread before every request: a tenth of the operator's time (docs/decisions/0024).
+    """
+    api = client.ApiClient()
+    rest = api.rest_client
+    if rest.proxy is None:
+        with suppress(LookupError):
+            rest.proxy, login = get_env_proxy_for_url(URL(api.configuration.host))
+            rest.proxy_headers = {"Proxy-Authorization": login.encode()} if login else None
+    rest.pool_manager._trust_env = False  # the package leaves no other way
+    return api
 
 
 def _path(kind: str, meta: Meta) -> str:

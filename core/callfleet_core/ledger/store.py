@@ -172,10 +172,12 @@ class Ledger:
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name, however many are asked for."""
         rows = await self._attempts(
-            "a.namespace = :namespace AND a.session_name = ANY(:names) AND a.state <> 'revoked'"
-            " AND NOT EXISTS (SELECT 1 FROM dial_attempts n WHERE n.namespace = a.namespace"
-            " AND n.session_name = a.session_name AND n.number > a.number AND n.state <> 'revoked')",
-            limit=None,  # the names are the bound
+            # Looked up name by name, however many attempts there are beside these.
+            "a.id IN (SELECT (SELECT n.id FROM dial_attempts n WHERE n.namespace = :namespace"
+            " AND n.session_name = asked.name AND n.state <> 'revoked'"
+            " ORDER BY n.number DESC, n.granted_at DESC, n.id DESC LIMIT 1)"
+            " FROM unnest(CAST(:names AS text[])) AS asked (name))",
+            at_most=len(session_names),
             namespace=namespace,
             names=list(session_names),
         )
@@ -221,15 +223,15 @@ class Ledger:
             rows = await connection.execute(text(_OVERSPENT))
             return [str(row.key) for row in rows]
 
-    async def _attempts(self, where: str, limit: int | None = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
+    async def _attempts(self, where: str, at_most: int = MAX_ATTEMPTS_A_CYCLE, **parameters: Any) -> list[Attempt]:
         query = (
             f"SELECT {_ATTEMPT_COLUMNS}, c.disposition, {_UNCOVERED} AS uncovered, grant_is_over(a) AS over,"  # noqa: S608  # names of our own
             f" {_EARLIER.format('b.counts')} AS tries, {_EARLIER.format('NOT b.counts')} AS not_placed"
             " FROM dial_attempts a LEFT JOIN calls c ON c.id = a.id"
-            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT :limit"
+            f" WHERE {where} ORDER BY a.granted_at, a.id LIMIT {at_most}"
         )
         async with self._engine.connect() as connection:
-            rows = await connection.execute(text(query), {**parameters, "limit": limit})
+            rows = await connection.execute(text(query), parameters)
             return [Attempt(**row) for row in rows.mappings()]
 
     async def _write(self, call: str, **parameters: Any) -> Any:

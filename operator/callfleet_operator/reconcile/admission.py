@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from callfleet_operator.objects import Key, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
+    Slot,
     Snapshot,
     Wait,
     leads_after,
@@ -96,32 +98,20 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     try:
         answers = await hold(context.ledger, requests)
         await pause_point(context.settings.callfleet_test_pause, "after-hold")
-        items = list(zip(admits, requests, answers, strict=True))
-        kept = await _kept_pods(context, [admit for admit, _, answer in items if answer.result is HoldResult.HELD])
-        await each(items, lambda item: _follow(context, *item, sessions[item[0].session.key], kept))
+        held = list(zip(admits, requests, answers, strict=True))
+        kept = await _protected(context, {item[0].slot for item in held if item[2].result is HoldResult.HELD})
+        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key], kept))
     finally:
         context.binding = set()
     return any(answer.result is HoldResult.HELD for answer in answers)
 
 
-async def _kept_pods(context: Context, admits: Sequence[Admit]) -> set[str]:
-    """The UIDs of those pods that are kept for their calls from now on; each is asked for once."""
-    kept: set[str] = set()
-
-    async def keep(admit: Admit) -> None:
-        if await _protected(context, admit):
-            kept.add(admit.slot.pod_uid)
-
-    await each({admit.slot.pod_uid: admit for admit in admits}.values(), keep)
-    return kept
-
-
 async def _follow(
-    context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session, kept: Set[str]
+    context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session, kept: AbstractSet[Slot]
 ) -> None:
-    """What the ledger's answer means for the session."""
+    """What the ledger's answer means for the session; `kept` are the slots whose pods stay for the call."""
     ADMISSIONS.labels(result=answer.result.value).inc()
-    if answer.result is HoldResult.HELD and admit.slot.pod_uid not in kept:
+    if answer.result is HoldResult.HELD and admit.slot not in kept:
         await context.ledger.revoke(request.attempt_id, "PodLost")
         context.queue.add_after(Key("Admission"), 1.0)
     elif answer.result is HoldResult.HELD:
@@ -179,17 +169,23 @@ async def _end_closed(context: Context, session: Session) -> None:
         context.stale[(key.namespace, key.name)] = session.meta.resource_version
 
 
-async def _protected(context: Context, admit: Admit) -> bool:
-    """Whether the pod is kept for the call, from now on."""
-    pod = context.store.pod(admit.slot.pool[0], admit.slot.pod_name)
-    if pod is None or pod.meta.uid != admit.slot.pod_uid:
-        return False
-    try:
-        await protection.protect(context, pod)
-    except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
-        _log.warning("worker not kept", pod=admit.slot.pod_name, error=type(error).__name__)
-        return False
-    return True
+async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
+    """The slots whose pods are kept for their calls, from now on."""
+    kept: set[Slot] = set()
+
+    async def protect(slot: Slot) -> None:
+        pod = context.store.pod(slot.pool[0], slot.pod_name)
+        if pod is None or pod.meta.uid != slot.pod_uid:
+            return
+        try:
+            await protection.protect(context, pod)
+        except Exception as error:  # noqa: BLE001  # whatever it was, its grants are taken back and the others are bound
+            _log.warning("worker not kept", pod=slot.pod_name, error=type(error).__name__)
+        else:
+            kept.add(slot)
+
+    await each(slots, protect)
+    return kept
 
 
 async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, session: Session) -> None:

@@ -36,6 +36,7 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.PER_CALL_LIMIT: "raise limits.perCall, or lower call.maxDurationSeconds",
     Reason.BUDGET_EXHAUSTED: "raise the limit, or wait for the Budget's next day or month",
     Reason.CARRIER_NOT_READY: "create or correct the Secret that carrierRef names: the Campaign says what is wrong",
+    Reason.MODEL_NOT_READY: "wait for the pull, or correct agent.llm.model: the condition ModelReady says more",
     Reason.PACING: "nothing to do; pacing and the carrier account's own limits say how many calls are made",
     Reason.BUDGET_HELD: "nothing to do: the money comes back as the calls that hold it settle",
     Reason.NUMBER_BUSY: "nothing to do: it is called when the other call to the same number is over",

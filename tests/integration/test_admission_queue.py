@@ -27,6 +27,7 @@ from callfleet_operator.plan.pace import AHEAD
 from callfleet_operator.reconcile import admission, installation, witness
 
 SLOTS = 4
+MERGE = "application/merge-patch+json"
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +58,18 @@ def body(namespace: str, name: str, first: int, people: int = 10, **spec: Any) -
     return campaign_body(namespace, name, contacts={"inline": inline}, worker={"slotsPerWorker": SLOTS}, **spec)
 
 
-def ready_pod(running: Operator, namespace: str, place: int = 0) -> None:
-    """A worker with free slots, as a watch would show it; no node is needed to give slots away."""
-    pool = pool_name(running.context.store.campaigns()[0].spec, running.context.pool_defaults)
-    meta = {
-        "namespace": namespace, "name": f"{pool}-{place}", "uid": str(uuid4()), "labels": {"callfleet.dev/pool": pool},
-        "resourceVersion": str(10**9), "creationTimestamp": datetime.now(UTC).isoformat(),
-    }  # fmt: skip
+async def ready_pod(running: Operator, namespace: str, place: int = 0) -> None:
+    """A worker with free slots, as a kubelet would show it; no node is needed to give slots away."""
+    campaign = next(item for item in running.context.store.campaigns() if item.meta.namespace == namespace)
+    pool, base = pool_name(campaign.spec, running.context.pool_defaults), f"/api/v1/namespaces/{namespace}"
+    if not place:
+        running.server.request("POST", f"{base}/serviceaccounts", {"metadata": {"name": "default"}})
+    meta = {"name": f"{pool}-{place}", "labels": {"callfleet.dev/pool": pool}}
+    spec = {"automountServiceAccountToken": False, "containers": [{"name": "worker", "image": "worker"}]}
+    running.server.request("POST", f"{base}/pods", {"metadata": meta, "spec": spec})
     status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-    running.context.store.apply("Pod", {"metadata": meta, "status": status})
+    running.server.request("PATCH", f"{base}/pods/{pool}-{place}/status", {"status": status}, MERGE)
+    await running.see()
 
 
 async def cycle(running: Operator, namespace: str) -> list[Session]:
@@ -103,7 +107,7 @@ async def test_slots_are_shared_by_weight_and_the_others_know_their_place(
     running: Operator, server: ApiServer, namespace: str
 ) -> None:
     await begin(running, namespace, body(namespace, "heavy", 0, weight=30), body(namespace, "light", 100, weight=10))
-    ready_pod(running, namespace)
+    await ready_pod(running, namespace)
     sessions = await cycle(running, namespace)
     admitted = Counter(item.spec.campaign for item in sessions if item.state == "Admitted")
     assert admitted == {"heavy": 3, "light": 1}
@@ -122,7 +126,7 @@ async def test_slots_are_shared_by_weight_and_the_others_know_their_place(
     assert (queue["weight"], queue["priority"], queue["calls"], queue["pending"]) == (10, 0, 1, 9)
     assert [(item["reason"], item["count"]) for item in queue["waiting"]] == [("NoCapacity", 9)]
 
-    ready_pod(running, namespace, 1)  # and so it is: four slots more reach as far as the fourth place
+    await ready_pod(running, namespace, 1)  # and so it is: four slots more reach as far as the fourth place
     after = {item.meta.name: item.state for item in await cycle(running, namespace)}
     assert [after[name] for name in light[:2]] == ["Admitted", "Pending"]
 
@@ -131,7 +135,7 @@ async def test_a_campaigns_own_pace_admits_what_it_dials_soon_and_tells_the_othe
     running: Operator, server: ApiServer, namespace: str
 ) -> None:
     await begin(running, namespace, body(namespace, "slow", 0, pacing={"callsPerSecond": "0.25"}))
-    ready_pod(running, namespace)
+    await ready_pod(running, namespace)
     sessions = await cycle(running, namespace)
     assert [item.state for item in sessions[:3]] == ["Admitted", "Admitted", "Pending"]
     assert {item.status["reason"] for item in sessions[2:]} == {"Pacing"}
@@ -164,7 +168,7 @@ async def test_money_that_is_held_is_explained_with_the_budget_that_lacks_it(
     running: Operator, server: ApiServer, namespace: str
 ) -> None:
     await begin(running, namespace, body(namespace, "spring", 0, people=3, limits={"total": "0.20"}))
-    ready_pod(running, namespace)
+    await ready_pod(running, namespace)
     sessions = await cycle(running, namespace)
     held = [item for item in sessions if item.status.get("reason") == "BudgetHeld"]
     assert [item.state for item in sessions] == ["Admitted", "Admitted", "Pending"]

@@ -40,7 +40,7 @@ async def reconcile(context: Context) -> None:
     attempts = await context.ledger.unsettled_attempts()
     ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
     over = [attempt for attempt in attempts if attempt.state in {"ended", "settled"}]
-    await settle(context, over)
+    failed = await settle(context, over)
     await each(attempts, lambda attempt: _tend_alone(context, attempt))
     if attempts:
         _log.debug("attempts walked", open=len(attempts), not_settled=failed)

@@ -49,6 +49,11 @@ _EARLIER = (
     " AND b.run_id = a.run_id AND b.contact_id = a.contact_id AND b.state <> 'revoked' AND b.number <= a.number"
     " AND {})"
 )
+# Each arm is what a partial index has: the settled ones, nearly all, are never read.
+_UNSETTLED: Final = (
+    "a.state IN ('granted', 'dialing', 'placed') OR a.state = 'ended'"
+    " OR (a.state = 'settled' AND a.reason = 'LateEvidence')"
+)
 _BALANCE_COLUMNS = ", ".join(Balance.__dataclass_fields__)
 
 
@@ -162,12 +167,16 @@ class Ledger:
             return None if row is None else Balance(**row)
 
     async def unsettled_attempts(self) -> list[Attempt]:
-        """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence, oldest first."""
-        return await self._attempts(
-            # Each arm is what a partial index has: the settled ones, nearly all, are never read.
-            "a.state IN ('granted', 'dialing', 'placed') OR a.state = 'ended'"
-            " OR (a.state = 'settled' AND a.reason = 'LateEvidence')"
-        )
+        """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence.
+
+        The oldest MAX_ATTEMPTS_A_CYCLE: what must know of all of them asks for `open_attempts`.
+        """
+        return await self._attempts(_UNSETTLED)
+
+    async def unsettled_attempts_of(self, namespace: str, campaign: str) -> list[Attempt]:
+        """A campaign's, likewise; an empty answer says that there are none."""
+        where = f"({_UNSETTLED}) AND a.namespace = :namespace AND a.campaign = :campaign"
+        return await self._attempts(where, namespace=namespace, campaign=campaign)
 
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         """The newest attempt that was not revoked, by session name, however many are asked for."""

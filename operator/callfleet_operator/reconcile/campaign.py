@@ -97,11 +97,7 @@ async def mirror(context: Context, campaign: Campaign) -> None:
 async def _drain(context: Context, campaign: Campaign) -> None:
     """A deleted Campaign goes once none of its calls is open and all are settled; HangUp ends the live ones now."""
     meta = campaign.meta
-    attempts = [
-        item
-        for item in await context.ledger.unsettled_attempts()
-        if (item.namespace, item.campaign) == (meta.namespace, meta.name)
-    ]
+    attempts = await context.ledger.unsettled_attempts_of(meta.namespace, meta.name)
     for attempt in attempts:
         if attempt.state == "granted" or (campaign.spec.deletion_policy == "HangUp" and attempt.state != "ended"):
             await end_attempt(context, attempt)
@@ -186,7 +182,7 @@ def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
 async def _write_status(context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
     carrier = context.carriers.of(campaign)
-    attempts = await context.ledger.unsettled_attempts()
+    attempts = await context.ledger.open_attempts()
     view = CampaignView(
         campaign=campaign,
         contacts=await context.runs.counts(contacts.run_of(campaign)),

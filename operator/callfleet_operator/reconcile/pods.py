@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from callfleet_core.ledger import OPEN_STATES, Attempt, OpenAttempt
+from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Campaign, Key, Pod
@@ -14,7 +14,7 @@ from callfleet_operator.plan.pool import PodPlaces, place_pods
 from callfleet_operator.plan.slots import Place, packed_slots
 
 
-def open_by_pod(attempts: Iterable[Attempt] | Iterable[OpenAttempt]) -> Counter[str]:
+def open_by_pod(attempts: Iterable[OpenAttempt]) -> Counter[str]:
     """How many calls are granted, dialled or live on each pod, by its UID."""
     return Counter(item.granted_pod_uid for item in attempts if item.state in OPEN_STATES)
 
@@ -64,7 +64,7 @@ def taking_calls(context: Context, namespace: str, taken: Counter[str]) -> list[
     return list(found.values())
 
 
-def workers_view(context: Context, campaign: Campaign, attempts: Sequence[Attempt]) -> WorkersView:
+def workers_view(context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt]) -> WorkersView:
     """What a Campaign's status says of its workers."""
     namespace, name = campaign.meta.namespace, context.pool_of(campaign)
     places = placed(context, namespace)

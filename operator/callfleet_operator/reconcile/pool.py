@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from callfleet_core.ledger import OPEN_STATES, Attempt
+from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.kube import RefusedError
@@ -40,7 +40,7 @@ async def _reconcile(context: Context, key: Key) -> None:
         _forget(context, key)
         return
     # The ledger after the pods: a pod that was seen with another leader's mark is seen with that leader's hold, too.
-    attempts = await context.ledger.unsettled_attempts()
+    attempts = await context.ledger.open_attempts()
     view = _view(context, campaigns, pods, earlier, attempts)
     plan = plan_pool(view, context.now(), context.settings.callfleet_worker_idle_seconds)
     _remember(context, key, plan, [*pods, *earlier])
@@ -57,7 +57,11 @@ async def _reconcile(context: Context, key: Key) -> None:
 
 
 def _view(
-    context: Context, campaigns: Sequence[Campaign], pods: list[Pod], earlier: list[Pod], attempts: Sequence[Attempt]
+    context: Context,
+    campaigns: Sequence[Campaign],
+    pods: list[Pod],
+    earlier: list[Pod],
+    attempts: Sequence[OpenAttempt],
 ) -> PoolView:
     own, old = {pod.meta.uid for pod in pods}, {pod.meta.uid for pod in earlier}
     return PoolView(
@@ -71,7 +75,7 @@ def _view(
 
 
 def _demand(
-    context: Context, campaign: Campaign, attempts: Sequence[Attempt], own: set[str], earlier: set[str]
+    context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt], own: set[str], earlier: set[str]
 ) -> Demand:
     meta, worker = campaign.meta, campaign.spec.worker
     sessions = context.store.sessions(meta.namespace, meta.name)

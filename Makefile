@@ -14,7 +14,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -29,6 +29,11 @@ test: .venv/synced ## Run the tests (ARGS goes to pytest)
 	@.ci/stage parts $(CALLFLEET) parts build
 	@.ci/stage images $(CALLFLEET) images build
 	@.ci/stage tests $(RUN) -m pytest $(ARGS)
+
+test-long: .venv/synced ## Run the tests that take minutes of real calls each
+	@.ci/stage parts $(CALLFLEET) parts build
+	@.ci/stage images $(CALLFLEET) images build
+	@.ci/stage tests $(RUN) -m pytest -m long $(ARGS)
 
 bench-queries: .venv/synced ## How long standard queries take beside 5 million calls (ARGS="--calls 5000000")
 	@$(RUN) -m tests.performance.bench_queries $(ARGS)

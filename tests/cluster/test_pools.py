@@ -63,6 +63,7 @@ def test_a_worker_is_not_evicted_while_its_call_is_live(world: World) -> None:
     world.until(lambda: _evict(world, name) == "", "the eviction of an idle worker", 60)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(500)
 def test_a_changed_worker_takes_over_without_ending_the_live_call(world: World) -> None:
     campaign = world.campaign([WILLING, OTHER])

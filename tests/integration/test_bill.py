@@ -70,7 +70,7 @@ async def test_another_price_is_posted_as_a_correction_in_every_account(office: 
     assert len(office.operator.context.queue) == 0
     ((kind, sid, _, _, posted),) = await office.compare()
     assert (kind, sid, posted) == ("Price", call.sid, delta)
-    assert len(office.operator.context.queue) == 2  # session and campaign show the money anew
+    await until(lambda: len(office.operator.context.queue) == 2)  # session and campaign show the money anew
     assert await office.books.budget() == (0, 36_000 + delta)
     assert await office.books.unbalanced() == 0
     assert await office.books.sql(entries) == before

@@ -19,6 +19,7 @@ ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 NAMESPACE = "default"
 ACTIVE_TIMEOUT_S = 30.0
 LIMITED = {"limits": {"total": "5.00"}}
+SIX_SLOTS = {"slotsPerWorker": 6, "resources": {"limits": {"memory": "4Gi"}}}
 
 
 def send(server: ApiServer, method: str, path: str, body: dict[str, Any]) -> list[str]:
@@ -68,7 +69,7 @@ def test_an_ordinary_campaign_is_taken_without_a_word(server: ApiServer) -> None
         ({**LIMITED, "attempts": {"max": 4}}, "attempts.max is above 3"),
         ({**LIMITED, "call": {"from": ["+15550100199"], "maxDurationSeconds": 1801}}, "above half an hour"),
         ({**LIMITED, "deletionPolicy": "HangUp"}, "in the middle of a sentence"),
-        ({**LIMITED, "worker": {"slotsPerWorker": 6}}, "worker.slotsPerWorker is above 5"),
+        ({**LIMITED, "worker": SIX_SLOTS}, "worker.slotsPerWorker is above 5"),
     ],
 )
 def test_a_risky_setting_is_warned_of_and_taken(server: ApiServer, spec: dict[str, Any], warning: str) -> None:

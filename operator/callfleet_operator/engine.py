@@ -91,11 +91,6 @@ class Engine:
         stands = self._lease is not None and self._lease.is_alive
         return running and stands and not self._watches.dead(time.monotonic())
 
-    @property
-    def leads(self) -> bool:
-        """Whether this one plans and writes."""
-        return self._leads
-
     async def start(self) -> None:
         """Opens everything, begins to watch, and stands for the lead."""
         context = self._context = await self._open()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -118,22 +118,14 @@ class Kube:
         Raises ConflictError otherwise.
         """
         body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid}, "status": dict(status)}
-        try:
+        with _conflicts(f"{kind} {meta.namespace}/{meta.name}"):
             return await self._write("PATCH", f"{_path(kind, meta)}/status", body, content_type=_MERGE_PATCH)
-        except ApiException as error:
-            if error.status in {404, 409}:
-                raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error
-            raise
 
     async def set_finalizers(self, kind: str, meta: Meta, finalizers: Sequence[str]) -> None:
         """Replaces an object's finalizers, if it is still as it was seen. Raises ConflictError otherwise."""
         body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid, "finalizers": list(finalizers)}}
-        try:
+        with _conflicts(f"{kind} {meta.namespace}/{meta.name}"):
             await self._write("PATCH", _path(kind, meta), body, content_type=_MERGE_PATCH)
-        except ApiException as error:
-            if error.status in {404, 409}:
-                raise ConflictError(f"{kind} {meta.namespace}/{meta.name} changed meanwhile") from error
-            raise
 
     async def create_session(self, body: dict[str, Any]) -> bool:
         """Creates a CallSession; false when it is there already."""
@@ -164,12 +156,8 @@ class Kube:
         """
         known = {"uid": meta.uid, **({"resourceVersion": meta.resource_version} if as_seen else {})}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
-        try:
+        with _conflicts(f"Pod {meta.namespace}/{meta.name}"):
             body = await self._write("PATCH", path, {"metadata": {**known, **marks}}, content_type=_MERGE_PATCH)
-        except ApiException as error:
-            if error.status in {404, 409}:
-                raise ConflictError(f"Pod {meta.namespace}/{meta.name} changed meanwhile") from error
-            raise
         if "deletionTimestamp" in body["metadata"]:
             raise ConflictError(f"Pod {meta.namespace}/{meta.name} is told to end")
         return body
@@ -182,23 +170,14 @@ class Kube:
         """A key's text in a ConfigMap or Secret, or None where there is none."""
         if kind == "Secret":
             return ((await self.read_secret(namespace, name)) or {}).get(key)
-        try:
-            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        text: str | None = (found.get("data") or {}).get(key)
-        return text
+        found = await self.read_config_map(namespace, name)
+        return None if found is None else found[0].get(key)
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
         """A Secret's decoded entries, or None where there is none."""
-        try:
-            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        found = await self._find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        if found is None:
+            return None
         data = found.get("data") or {}
         return {key: base64.b64decode(value).decode("utf-8", errors="replace") for key, value in data.items()}
 
@@ -226,12 +205,9 @@ class Kube:
 
     async def read_config_map(self, namespace: str, name: str) -> tuple[dict[str, str], str] | None:
         """A ConfigMap's entries and its resourceVersion, or None where there is none."""
-        try:
-            found = await self._request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        found = await self._find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        if found is None:
+            return None
         return dict(found.get("data") or {}), str(found["metadata"]["resourceVersion"])
 
     async def put_config_map(self, namespace: str, name: str, data: Mapping[str, str], seen: str | None) -> str:
@@ -272,12 +248,7 @@ class Kube:
 
     async def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
         """A Lease, or None where there is none."""
-        try:
-            return await self._request("GET", f"{_LEASES}/{namespace}/leases/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        return await self._find(f"{_LEASES}/{namespace}/leases/{name}")
 
     async def create_lease(self, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
         """Makes a Lease; it does not wait for its turn among the writes. Raises ConflictError when it is there."""
@@ -287,20 +258,14 @@ class Kube:
             "metadata": {"name": name},
             "spec": dict(spec),
         }
-        await self._compare_and_set("POST", f"{_LEASES}/{namespace}/leases", body)
+        with _conflicts(f"Lease {namespace}/{name}"):
+            await self._request("POST", f"{_LEASES}/{namespace}/leases", body=body)
 
     async def replace_lease(self, body: dict[str, Any]) -> None:
         """Replaces a Lease, if it is still as it was read. Raises ConflictError otherwise."""
         meta = body["metadata"]
-        await self._compare_and_set("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body)
-
-    async def _compare_and_set(self, method: str, path: str, body: dict[str, Any]) -> None:
-        try:
-            await self._request(method, path, body=body)
-        except ApiException as error:
-            if error.status in {404, 409}:
-                raise ConflictError(f"{path} changed meanwhile") from error
-            raise
+        with _conflicts(f"Lease {meta['namespace']}/{meta['name']}"):
+            await self._request("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body=body)
 
     async def post_event(
         self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime
@@ -326,6 +291,15 @@ class Kube:
             "count": 1,
         }
         await self._write("POST", f"/api/v1/namespaces/{meta.namespace}/events", body)
+
+    async def _find(self, path: str) -> dict[str, Any] | None:
+        """An object, or None where there is none."""
+        try:
+            return await self._request("GET", path)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
 
     async def _create(self, path: str, body: dict[str, Any]) -> bool:
         try:
@@ -380,6 +354,17 @@ class Kube:
             _request_timeout=REQUEST_TIMEOUT_S,
         )
         return answer
+
+
+@contextmanager
+def _conflicts(what: str) -> Iterator[None]:
+    """A compare-and-set that the server refuses, because `what` is another or gone, is a ConflictError."""
+    try:
+        yield
+    except ApiException as error:
+        if error.status in {404, 409}:
+            raise ConflictError(f"{what} changed meanwhile") from error
+        raise
 
 
 def _retry_after_s(error: ApiException) -> float:

@@ -13,7 +13,6 @@ import structlog
 
 from callfleet_operator.plan.model import ModelState, full_name
 
-EVERY_S: Final = 5.0
 # A model that is there is looked for again after so long, one that could not be pulled is tried again.
 LOOK_AGAIN_S: Final = 60.0
 _REQUEST_TIMEOUT_S: Final = 10.0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from callfleet_operator.context import Context
-from callfleet_operator.models import EVERY_S
 
-__all__ = ["EVERY_S", "reconcile"]
+EVERY_S = 5.0
 
 
 async def reconcile(context: Context) -> None:

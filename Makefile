@@ -9,12 +9,14 @@ ARGS ?=
 OPERATIONS ?=
 MACHINE ?=
 SEED ?= 1
+PLANS ?= 1500
+PLAN ?=
 CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
 
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -49,6 +51,9 @@ bench-admission: .venv/synced ## Sessions a second through the operator, on KWOK
 
 chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; MACHINE=400; SEED=1)
 	@$(CHAOS)
+
+chaos: .venv/synced ## The operator under faults, on a model of the API server (PLANS=1500; SEED=1; PLAN=… plays one again)
+	@$(RUN) -m tests.chaos.plans.chaos_plans --plans $(PLANS) --seed $(SEED) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
 
 chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)
 	@$(CHAOS) --defects

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final, cast
 
@@ -56,10 +55,11 @@ class Models:
         for model in set(self._states) - names:
             del self._states[model]
             self._looked_s.pop(model, None)
+        now_s = asyncio.get_running_loop().time()
         for model in sorted(names):
-            due = time.monotonic() - self._looked_s.get(model, -LOOK_AGAIN_S) >= LOOK_AGAIN_S
+            due = now_s - self._looked_s.get(model, -LOOK_AGAIN_S) >= LOOK_AGAIN_S
             if self._servers and due and model not in self._pulls:
-                self._looked_s[model] = time.monotonic()
+                self._looked_s[model] = now_s
                 await self._look(model)
 
     async def close(self) -> None:

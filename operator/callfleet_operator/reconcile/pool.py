@@ -162,7 +162,9 @@ async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], cou
             context.pool_problems[key] = PodProblem("PodRefused", str(error))
             _log.warning("worker refused", pod=name, pool=key.name)
             return
-        if created:
+        if created is not None:
+            # The next look counts it, whenever the watch brings it: else it would make one more than there may be.
+            context.store.apply("Pod", created)
             _log.info("worker created", pod=name, pool=key.name)
 
 

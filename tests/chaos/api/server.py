@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.chaos.api import schema
-from tests.chaos.api.resources import RESOURCES, Place, Resource, matches, place_of, selects
+from tests.chaos.api.resources import Place, Resource, matches, place_of, selects
 
 Body = dict[str, Any]
 _Key = tuple[Resource, str, str]
@@ -124,7 +124,8 @@ class ApiModel:
                 meta["remainingItemCount"] = len(items) - limit
         resource = place.resource
         return {
-            "apiVersion": resource.api_version, "kind": f"{resource.kind}List", "metadata": meta, "items": items[:limit],
+            "apiVersion": resource.api_version, "kind": f"{resource.kind}List", "metadata": meta,
+            "items": items[:limit],
         }  # fmt: skip
 
     def _selected(self, place: Place, query: Mapping[str, str]) -> Iterator[Body]:

@@ -16,7 +16,7 @@ from callfleet_core.dialing import DialOrder
 from callfleet_operator.carrier import Carrier
 from callfleet_operator.carriercall import CarrierCall
 
-RING_S, TALK_S = 2.0, 12.0
+RING_S = 2.0
 ROUND_TRIP_S = 0.05
 
 Callback = Callable[[UUID, CarrierCall], Coroutine[Any, Any, None]]
@@ -24,11 +24,12 @@ Callback = Callable[[UUID, CarrierCall], Coroutine[Any, Any, None]]
 
 @dataclass
 class PretendCarrier:
-    """Everybody answers after RING_S and talks for TALK_S, unless the call is ended before."""
+    """Everybody answers after RING_S and talks for `talk_s`, unless the call is ended before."""
 
     clock: Callable[[], datetime]
     on_answered: Callback
     on_ended: Callback
+    talk_s: float
     # How often each contact was dialled.
     dials: Counter[UUID] = field(default_factory=Counter)
     calls: dict[str, CarrierCall] = field(default_factory=dict)
@@ -53,6 +54,11 @@ class PretendCarrier:
         """Whether a call has ended."""
         return self.calls[sid].is_final
 
+    def stop(self) -> None:
+        """Ends everything."""
+        for task in self._lives:
+            task.cancel()
+
     async def _live(self, sid: str) -> None:
         await asyncio.sleep(RING_S)
         if self.is_over(sid):
@@ -60,7 +66,7 @@ class PretendCarrier:
         self._answered_at[sid] = self.clock()
         self.calls[sid] = replace(self.calls[sid], status="in-progress")
         await self.on_answered(self._attempts[sid], self.calls[sid])
-        await asyncio.sleep(TALK_S)
+        await asyncio.sleep(self.talk_s)
         await self.end(sid)
 
     async def end(self, sid: str) -> CarrierCall | None:
@@ -69,7 +75,7 @@ class PretendCarrier:
         if call is None or call.is_final:
             return call
         answered, now = self._answered_at.get(sid), self.clock()
-        seconds = 0 if answered is None else round((now - answered).total_seconds())
+        seconds = 0 if answered is None else max(1, round((now - answered).total_seconds()))
         status = "canceled" if answered is None else "completed"
         call = self.calls[sid] = replace(call, status=status, duration_s=seconds, ended=now)
         callback = asyncio.create_task(self.on_ended(self._attempts[sid], call), context=self._context.copy())

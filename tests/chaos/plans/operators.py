@@ -27,6 +27,8 @@ WATCHED = ("Campaign", "CallSession", "Budget", "Pod")
 # The one that leads at the beginning; faults of watches are its.
 FIRST = "first"
 WATCH_DELAY_S = 0.005
+# As long as Kubernetes leaves a pod to end.
+STOP_S = 30.0
 
 # Whose task it is: what a process began dies with it.
 OWNER: ContextVar[RunningOperator | None] = ContextVar("OWNER", default=None)
@@ -81,6 +83,7 @@ class RunningOperator:
     # Its first lists are old ones.
     sees_old: bool = False
     dead: bool = False
+    engine: Engine | None = None
     _connections: list[Any] = field(default_factory=list, repr=False)
     _databases: list[AsyncEngine] = field(default_factory=list, repr=False)
     _streams: dict[str, Stream] = field(default_factory=dict, repr=False)
@@ -128,6 +131,16 @@ class RunningOperator:
         """The process was told to end: so it does, at once, and Kubernetes starts it again."""
         self.end()
         self.on_ended(self)
+
+    async def stop(self) -> None:
+        """As when it is told to go: what its cleanup does, and the end."""
+        engine = self.engine
+        if engine is not None:
+            token = OWNER.set(self)
+            stopping = asyncio.get_running_loop().create_task(engine.stop())
+            OWNER.reset(token)
+            await asyncio.wait([stopping], timeout=STOP_S)
+        self.end()
 
     def end(self) -> None:
         """As by kill -9: nothing is said, nothing is finished, the connections are gone."""

@@ -68,8 +68,8 @@ def play(plan: Plan, databases: Databases, reference: Result | None = None) -> R
 
 
 async def _play(plan: Plan, url: str, databases: Databases, reference: Result | None) -> Result:
-    world = World(url, databases.clock, Faults(plan.fault))
     workflow = WORKFLOWS[plan.workflow]
+    world = World(url, databases.clock, Faults(plan.fault), workflow.talk_s)
     world.begin("first", "second")
     wrong: list[str] = []
     try:

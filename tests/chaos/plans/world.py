@@ -15,6 +15,7 @@ from tests.chaos.plans.cluster import Cluster, Gateway
 from tests.chaos.plans.database import Clock
 from tests.chaos.plans.ending import Ending, ending
 from tests.chaos.plans.faults import Faults
+from tests.chaos.plans.models import PretendModels, PretendServer
 from tests.chaos.plans.operators import RunningOperator
 from tests.integration.books import ACCOUNT_SID, KEY, RING
 
@@ -38,6 +39,8 @@ class World:
     url: str
     clock: Clock
     faults: Faults
+    talk_s: float = 12.0
+    models: PretendServer = field(default_factory=PretendServer)
     api: ApiModel = field(init=False)
     engine: AsyncEngine = field(init=False)
     carrier: PretendCarrier = field(init=False)
@@ -51,7 +54,7 @@ class World:
         self.api = ApiModel(clock=now)
         self.engine = create_engine(self.url, application="chaos-world")
         gateway = Gateway(DialStore(self.engine), now)
-        self.carrier = PretendCarrier(now, gateway.answered, gateway.ended)
+        self.carrier = PretendCarrier(now, gateway.answered, gateway.ended, self.talk_s)
         self.cluster = Cluster(
             self.api, lambda namespace: DialStore(self.engine, RING.of_namespace(namespace)), self.carrier, now
         )
@@ -85,6 +88,13 @@ class World:
         self.ended.append(operator.identity)
         asyncio.get_running_loop().call_later(RESTART_S, self.start, operator.identity)
 
+    async def stop(self, identity: str) -> None:
+        """SIGTERM: it lets another lead; its pod starts it again."""
+        operator = self.operators[identity]
+        if not operator.dead:
+            await operator.stop()
+            self._restart(operator)
+
     def kill(self, operator: RunningOperator) -> None:
         """kill -9; its pod starts it again."""
         operator.end()
@@ -104,6 +114,7 @@ class World:
         for operator in self.operators.values():
             operator.end()
         self.cluster.stop()
+        self.carrier.stop()
         await asyncio.sleep(0.1)
         await self.engine.dispose()
 
@@ -146,7 +157,11 @@ class World:
         return OperatorSettings(**values)
 
     def _outside(self) -> Outside:
-        return Outside(carrier=lambda account: PretendClient(self.carrier, account), now=self.clock.now)
+        return Outside(
+            carrier=lambda account: PretendClient(self.carrier, account),
+            models=lambda _, changed: PretendModels(self.models, changed),
+            now=self.clock.now,
+        )
 
 
 Script = Callable[[World], Awaitable[None]]

@@ -29,6 +29,7 @@ SELECT a.namespace || '/' || a.session_name || '#' || a.number || ' ' || c.key |
 FROM ledger_entries e JOIN dial_attempts a ON a.id = e.attempt_id JOIN accounts c ON c.id = e.account_id
 WHERE a.state <> 'revoked' GROUP BY 1
 """
+_CAMPAIGNS = "SELECT namespace || '/' || name AS key, generation, suspended, closed FROM campaigns"
 _REVOKED = (
     "SELECT COALESCE(reason, '?') AS key, count(*) AS times FROM dial_attempts WHERE state = 'revoked' GROUP BY 1"
 )
@@ -83,6 +84,7 @@ async def _books(engine: AsyncEngine) -> dict[str, Any]:
     return {
         "attempts": await _table(engine, _ATTEMPTS),
         "accounts": await _table(engine, _ACCOUNTS),
+        "campaigns": await _table(engine, _CAMPAIGNS),
         "contacts": await _table(engine, _CONTACTS),
         "entries": await _table(engine, _ENTRIES, "times"),
     }

@@ -225,7 +225,14 @@ def _listen(engine: AsyncEngine, operator: RunningOperator) -> None:
             await_only(operator.thawed.wait())
 
     def asked(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        said[id(connection.connection.driver_connection)] = " ".join(statement.split())[:80]
+        driver = connection.connection.driver_connection
+        said[id(driver)] = " ".join(statement.split())[:80]
+        if driver.autocommit:  # one statement is one transaction
+            connection.info["write"] = await_only(operator.faults.before(operator, said[id(driver)]))
+
+    def answered(connection: Any, *_: Any) -> None:
+        if connection.connection.driver_connection.autocommit:
+            await_only(operator.faults.after(operator, connection.info["write"]))
 
     def committed(adapted: Any) -> None:
         if not _wrote(adapted):
@@ -238,6 +245,7 @@ def _listen(engine: AsyncEngine, operator: RunningOperator) -> None:
     event.listen(engine.sync_engine, "connect", opened)
     event.listen(engine.sync_engine, "checkout", taken)
     event.listen(engine.sync_engine, "before_cursor_execute", asked)
+    event.listen(engine.sync_engine, "after_cursor_execute", answered)
     dialect.do_commit = committed  # type: ignore[method-assign,assignment]  # its event comes before the commit only
 
 

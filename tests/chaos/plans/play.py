@@ -56,12 +56,10 @@ def play(plan: Plan, databases: Databases, reference: Result | None = None) -> R
         databases.clock.restart()
         loop = VirtualLoop(databases.clock.set)
         loop.set_task_factory(task_factory)
-        asyncio.set_event_loop(loop)
         try:
             result = loop.run_until_complete(_play(plan, url, databases, reference))
             result.virtual_s = loop.time()
         finally:
-            asyncio.set_event_loop(None)
             loop.close()
     result.cpu_s = time.process_time() - began_s
     return result

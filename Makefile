@@ -16,7 +16,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -54,6 +54,10 @@ chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIO
 
 chaos: .venv/synced ## The operator under faults, on a model of the API server (PLANS=1500; SEED=1; PLAN=… plays one again)
 	@$(RUN) -m tests.chaos.plans.chaos_plans --plans $(PLANS) --seed $(SEED) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
+
+chaos-real: PLANS = 150
+chaos-real: .venv/synced ## The same on a real API server (PLANS=150)
+	@$(RUN) -m tests.chaos.plans.chaos_plans --real --plans $(PLANS) --seed $(SEED) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
 
 chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)
 	@$(CHAOS) --defects

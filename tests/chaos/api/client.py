@@ -9,7 +9,8 @@ from typing import Any
 
 from kubernetes_asyncio import client
 from kubernetes_asyncio.client.exceptions import ApiException
-from tests.chaos.api.server import ApiModel, RefusalError
+from tests.chaos.api.face import Api
+from tests.chaos.api.server import RefusalError
 
 # A round trip, of the loop's clock; long enough for others to come between.
 ROUND_TRIP_S = 0.002
@@ -26,7 +27,7 @@ def refused(refusal: RefusalError, headers: Mapping[str, str] | None = None) -> 
 class ModelClient(client.ApiClient):
     """An ApiClient without a network."""
 
-    def __init__(self, model: ApiModel) -> None:
+    def __init__(self, model: Api) -> None:
         self.model = model
 
     async def close(self) -> None:

@@ -87,6 +87,10 @@ class ApiModel:
         found = sorted((key[1:], body) for key, body in self._objects.items() if key[0].kind == kind)
         return [copy.deepcopy(body) for _, body in found]
 
+    def assign(self, path: str, node: str) -> None:
+        """What a scheduler does."""
+        self.request("PATCH", path, {"spec": {"nodeName": node}})
+
     def collect(self) -> bool:
         """One step of the garbage collector: what has no owner any more goes; true when something went."""
         alive = {body["metadata"]["uid"] for body in self._objects.values()}

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from tests.chaos.api.server import ApiModel, Body, Change, RefusalError
+from tests.chaos.api.face import Api
+from tests.chaos.api.server import Body, Change, RefusalError
 from tests.chaos.plans.carrier import PretendCarrier
 
 from callfleet_core.dialing import DialOrder, DialStore, EndEvidence, Verdict
@@ -37,7 +38,7 @@ class Worker:
 class Cluster:
     """A kubelet for all pods, the garbage collector, and the workers; faults do not touch them."""
 
-    api: ApiModel
+    api: Api
     dialing: Callable[[str], DialStore]
     carrier: PretendCarrier
     clock: Callable[[], datetime]
@@ -89,7 +90,7 @@ class Cluster:
         await asyncio.sleep(START_S)
         if not self._is_there(path, uid):
             return
-        self.api.request("PATCH", path, {"spec": {"nodeName": "node"}})
+        self.api.assign(path, "node")
         ready = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
         self.api.request("PATCH", f"{path}/status", {"status": {"phase": "Running", "conditions": ready}})
         worker = self.workers[uid] = Worker(uid)

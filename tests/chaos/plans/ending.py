@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.chaos.api.server import ApiModel, Body
+from tests.chaos.api.face import Api
+from tests.chaos.api.server import Body
 
 Ending = dict[str, Any]
 
@@ -50,12 +51,12 @@ _PASSING = {"asOf", "lastTransitionTime", "retryAt", "callSID", "podUID", "worke
 _NOT_COUNTED = {"Event", "Lease", "Namespace"}
 
 
-async def ending(api: ApiModel, engine: AsyncEngine) -> Ending:
+async def ending(api: Api, engine: AsyncEngine) -> Ending:
     """The objects and the books, as they are now."""
     return {"objects": _objects(api), "books": await _books(engine), "counts": counts(api)}
 
 
-def counts(api: ApiModel) -> dict[str, int]:
+def counts(api: Api) -> dict[str, int]:
     """How many objects of each kind were made and unmade, since the beginning."""
     found = Counter(
         f"{change.resource.kind} {change.type}"
@@ -97,7 +98,7 @@ async def _table(engine: AsyncEngine, statement: str, column: str = "") -> dict[
     return dict(sorted(found.items()))
 
 
-def _objects(api: ApiModel) -> dict[str, Any]:
+def _objects(api: Api) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in ("Campaign", "Budget", "CallSession"):
         for body in api.all(kind):

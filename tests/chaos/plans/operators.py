@@ -12,7 +12,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 from tests.chaos.api.client import ModelClient
-from tests.chaos.api.server import ApiModel, Change
+from tests.chaos.api.face import Api
+from tests.chaos.api.server import Change
 from tests.chaos.plans.faults import Faults
 from tests.chaos.plans.streams import Stream
 
@@ -73,7 +74,7 @@ class RunningOperator:
     """A process; `identity` is its pod's."""
 
     identity: str
-    api: ApiModel
+    api: Api
     faults: Faults
     settings: OperatorSettings
     outside: Outside
@@ -182,7 +183,7 @@ class RunningOperator:
 class FaultyClient(ModelClient):
     """The model's client, as one operator has it."""
 
-    def __init__(self, model: ApiModel, operator: RunningOperator) -> None:
+    def __init__(self, model: Api, operator: RunningOperator) -> None:
         super().__init__(model)
         self._operator = operator
 

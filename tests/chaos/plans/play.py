@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from tests.chaos.api.face import Api
 from tests.chaos.differences import differences
 from tests.chaos.plans.database import Databases
 from tests.chaos.plans.ending import Ending, revoked, violations
@@ -49,15 +50,15 @@ class Result:
     restarts: int
 
 
-def play(plan: Plan, databases: Databases, reference: Result | None = None) -> Result:
-    """Plays it; compared with a reference, where there is one."""
+def play(plan: Plan, databases: Databases, reference: Result | None = None, api: Api | None = None) -> Result:
+    """Plays it; compared with a reference, where there is one; on the model of the API server, or on the one given."""
     began_s = time.process_time()
     with databases.one() as url:
         databases.clock.restart()
         loop = VirtualLoop(databases.clock.set)
         loop.set_task_factory(task_factory)
         try:
-            result = loop.run_until_complete(_play(plan, url, databases, reference))
+            result = loop.run_until_complete(_play(plan, url, databases, reference, api))
             result.virtual_s = loop.time()
         finally:
             loop.close()
@@ -65,9 +66,9 @@ def play(plan: Plan, databases: Databases, reference: Result | None = None) -> R
     return result
 
 
-async def _play(plan: Plan, url: str, databases: Databases, reference: Result | None) -> Result:
+async def _play(plan: Plan, url: str, databases: Databases, reference: Result | None, api: Api | None) -> Result:
     workflow = WORKFLOWS[plan.workflow]
-    world = World(url, databases.clock, Faults(plan.fault), workflow.talk_s)
+    world = World(url, databases.clock, Faults(plan.fault), workflow.talk_s, given=api)
     world.begin("first", "second")
     wrong: list[str] = []
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from tests.chaos.api.face import Api
 from tests.chaos.api.resources import selects
-from tests.chaos.api.server import ApiModel, Body, Change
+from tests.chaos.api.server import Body, Change
 from tests.chaos.plans.faults import Faults
 
 from callfleet_operator.objects import POOL_LABEL
@@ -19,7 +20,7 @@ Event = tuple[str | None, Body]
 class Stream:
     """What one operator is told of one kind, in `events`. `counted`: its events are those of the plan."""
 
-    def __init__(self, kind: str, api: ApiModel, faults: Faults, *, counted: bool) -> None:
+    def __init__(self, kind: str, api: Api, faults: Faults, *, counted: bool) -> None:
         self._kind, self._api, self._faults, self._counted = kind, api, faults, counted
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self._held: list[Event] | None = None

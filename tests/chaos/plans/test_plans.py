@@ -9,6 +9,7 @@ import structlog
 from tests.chaos.plans.database import Databases, databases
 from tests.chaos.plans.defects import DEFECTS, broken
 from tests.chaos.plans.drawing import plans
+from tests.chaos.plans.faults import Fault
 from tests.chaos.plans.play import Plan, Result, play
 from tests.chaos.plans.workflows import WORKFLOWS
 
@@ -66,6 +67,13 @@ def test_nothing_differs_whatever_befalls_the_operator(references: References, o
     }
     assert {name: result.wrong for name, result in results.items() if result.wrong} == {}
     assert all(result.struck for result in results.values())
+
+
+def test_a_worker_whose_making_was_not_answered_is_not_made_again(references: References, opened: Databases) -> None:
+    reference = references["delete.drained"]
+    made = reference.requests.index("POST /api/v1/namespaces/sales/pods")
+    fault = Fault("expired", made, "after")
+    assert play(Plan("delete.drained", fault), opened, reference).wrong == []
 
 
 @pytest.mark.parametrize("name", DEFECTS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.chaos.api.face import Api
 from tests.chaos.api.server import ApiModel, Body, Change, RefusalError
 from tests.chaos.plans.carrier import PretendCarrier, PretendClient
 from tests.chaos.plans.cluster import Cluster, Gateway
@@ -41,7 +42,9 @@ class World:
     faults: Faults
     talk_s: float = 12.0
     models: PretendServer = field(default_factory=PretendServer)
-    api: ApiModel = field(init=False)
+    # The model, unless another is given.
+    given: Api | None = None
+    api: Api = field(init=False)
     engine: AsyncEngine = field(init=False)
     carrier: PretendCarrier = field(init=False)
     cluster: Cluster = field(init=False)
@@ -51,7 +54,7 @@ class World:
 
     def __post_init__(self) -> None:
         now = self.clock.now
-        self.api = ApiModel(clock=now)
+        self.api = self.given or ApiModel(clock=now)
         self.engine = create_engine(self.url, application="chaos-world")
         gateway = Gateway(DialStore(self.engine), now)
         self.carrier = PretendCarrier(now, gateway.answered, gateway.ended, self.talk_s)

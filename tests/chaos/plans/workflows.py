@@ -111,9 +111,10 @@ async def _lost(world: World) -> None:
 
 
 async def _drain(world: World) -> None:
-    """Another image: workers with calls end with them, and the next is called from a new one."""
-    await _begin(world, 3, live=2, slots=1)
-    world.change("campaigns", CAMPAIGN, {"worker": worker(1, 2, image="worker:2")})
+    """Another image: the worker with a call ends with it, and the next is called from a new one."""
+    await _begin(world, 2, live=1, slots=1, pacing={"maxConcurrent": 1})
+    world.change("campaigns", CAMPAIGN, {"worker": worker(1, 2, image="worker:2", minWorkers=1)})
+    await world.until(lambda: len(world.api.all("Pod")) == 2)
 
 
 async def _cancel(world: World) -> None:
@@ -167,7 +168,7 @@ WORKFLOWS = {
         Workflow("start", _start, finished),
         Workflow("budget", _budget, finished),
         Workflow("lost", _lost, finished),
-        Workflow("drain", _drain, finished),
+        Workflow("drain", _drain, finished, LONG_S),
         Workflow("cancel", _cancel, _canceled, LONG_S),
         Workflow("delete", _delete, gone, LONG_S),
         Workflow("delete.drained", _drained, gone),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
+import aiohttp
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 
@@ -33,4 +34,6 @@ class CarriersSecret:
             if error.status == 404:
                 return {}
             raise OSError(f"the API server answers with HTTP {error.status}") from error
+        except aiohttp.ClientError as error:  # not all of them are OSError: a server that ends in the middle is none
+            raise OSError(f"the API server does not answer ({type(error).__name__})") from error
         return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}

@@ -28,6 +28,7 @@ from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
+from callfleet_operator.patience import until_there
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
     admission,
@@ -94,18 +95,22 @@ class Engine:
     async def start(self) -> None:
         """Opens everything, begins to watch, and stands for the lead."""
         context = self._context = await self._open()
-        await self._audit(context)
+        await until_there(lambda: self._look(context))
         self._tasks = [asyncio.create_task(self._audit_forever(context), name="audit")]
         self._lease = Lease(Kube.connect, self._settings.callfleet_namespace, self._settings.identity)
         self._lease.start(lambda: self._taken(context), self._deposed)
+
+    async def _look(self, context: Context) -> None:
+        """The first look at both: is it our database, and what is there?"""
+        async with context.engine.begin() as connection:
+            await assert_hash_key(connection, context.subjects)
+        await self._audit(context)
 
     async def _open(self) -> Context:
         settings, subjects = self._settings, self._settings.subjects
         engine = self._engine = create_engine(
             settings.database_url.get_secret_value(), application="callfleet-operator"
         )
-        async with engine.begin() as connection:
-            await assert_hash_key(connection, subjects)
         ledger = Ledger(engine)
         kube = await Kube.connect()
         carriers = Carriers(

@@ -42,4 +42,5 @@ async def until_there(look: Callable[[], Awaitable[None]], within_s: float = WAI
 def _short(error: Exception) -> str:
     """The first line: what follows in a database's error are the statement and its parameters."""
     status = getattr(error, "status", None)
-    return f"{type(error).__name__} {status}" if status else f"{type(error).__name__}: {str(error)[:200]}".splitlines()[0]
+    said = status or next(iter(str(error)[:200].splitlines()), "")
+    return f"{type(error).__name__} {said}"

@@ -18,7 +18,7 @@ class Part:
     def start(self) -> None:
         """Starts it; whether it answers is its user's to ask."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdout=log, stderr=log)  # noqa: S603 - a test's own server
+            self._process = subprocess.Popen(self.command, stdout=log, stderr=log)
 
     def stop(self) -> None:
         """Kills it, if it runs, and waits for its end."""

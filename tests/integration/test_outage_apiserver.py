@@ -13,7 +13,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import open_books
+from tests.integration.own_postgres import own_postgres
 from tests.integration.test_leadership import Operators, operators, until
+
+from callfleet_core.db.engine import create_engine
+from callfleet_core.db.migrate import migrate
 
 PROCESS = "the-pod"  # a pod's processes share its identity
 FOLLOWS_WITHIN_S = 20.0
@@ -83,6 +87,41 @@ async def test_an_operator_that_waits_ends_at_once_when_it_is_told_to(pod: Opera
     process = pod.processes[PROCESS]
     process.send_signal(signal.SIGTERM)
     await asyncio.wait_for(process.wait(), 10)
+
+
+async def test_an_operator_that_starts_without_postgresql_waits_for_it(server: ApiServer, tmp_path: Path) -> None:
+    with own_postgres() as postgresql:
+        migrate(postgresql.url)
+        engine = create_engine(postgresql.url)
+        async with operators(server, await open_books(engine, people=1), tmp_path) as pod:
+            before = await pod.epoch()
+            await asyncio.to_thread(postgresql.stop)
+            await pod.start(PROCESS)
+            await until(lambda: _waiting(pod), bool, 30)
+            await asyncio.to_thread(postgresql.start)
+            await until(pod.epoch, lambda found: found > before, FOLLOWS_WITHIN_S)
+            await pod.budget_in_force()
+            assert pod.processes[PROCESS].returncode is None
+            assert postgresql.password not in (tmp_path / PROCESS).read_text()
+        await engine.dispose()
+
+
+async def test_what_ended_while_no_operator_was_there_is_settled_by_the_next(
+    server: ApiServer, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    async with operators(server, await open_books(engine), tmp_path) as pod:
+        books = pod.books
+        attempt = await books.held()  # an earlier operator's
+        await books.dialed(attempt)
+        await books.ended(attempt)  # the gateway's word: a call and its books need no operator
+        assert (await books.budget())[0] > 0
+        await pod.start(PROCESS)
+        await until(lambda: books.sql("SELECT state FROM dial_attempts WHERE id = :id", id=attempt), _is_settled, 40)
+        assert (await books.budget())[0] == 0
+
+
+def _is_settled(state: str) -> bool:
+    return state == "settled"
 
 
 async def _waiting(pod: Operators) -> bool:

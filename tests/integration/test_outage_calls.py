@@ -12,6 +12,7 @@ from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.own_redis import OwnRedis, own_redis
 from tests.integration.test_worker_pod import (
     SCRIPT,
+    WORKER,
     bind,
     create_session,
     http_status,
@@ -24,6 +25,7 @@ from tests.integration.test_worker_pod import (
 from tests.integration.worker_parts import stage
 
 from callfleet_simulator.people import Person
+from callfleet_worker.supervisor.kube import SessionWatch
 
 pytestmark = pytest.mark.speech
 
@@ -47,9 +49,9 @@ async def test_a_live_call_goes_on_without_operator_api_server_redis_and_ollama(
 ) -> None:
     """There is no operator at all, and Ollama's port is closed; the others die as soon as somebody has picked up."""
     person = Person(name="Silent", ring_s=1.0, max_s=TALKS_S)
-    nowhere = {"OLLAMA_BASE_URL": "http://127.0.0.1:9"}
+    nowhere = "http://127.0.0.1:9"
     async with (
-        stage(engine, database_url, redis.url, person, silent=True, **nowhere) as on,
+        stage(engine, database_url, redis.url, person, silent=True, OLLAMA_BASE_URL=nowhere) as on,
         pod(on, cluster) as (_, url),
     ):
         first, second = create_session(cluster), create_session(cluster)
@@ -71,3 +73,22 @@ async def test_a_live_call_goes_on_without_operator_api_server_redis_and_ollama(
         bind(cluster, second, following)
         await until_state(cluster, second, "InProgress")
         assert status_of(cluster, second)["attempt"]["id"] == str(following)
+
+
+async def test_an_api_server_that_stays_away_does_not_make_a_worker_look_dead(
+    cluster: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet would end it, and its live calls: every try is a sign of life, whatever comes of it."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    kube = await SessionWatch.connect("default", WORKER)
+    cluster.stop()
+    watching = asyncio.ensure_future(anext(kube.sessions()))
+    signs: list[float | None] = []
+    async with asyncio.timeout(20):
+        while len(signs) < 3:
+            if kube.last_sign_at not in (None, *signs):
+                signs.append(kube.last_sign_at)
+            await asyncio.sleep(0.05)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await kube.close()

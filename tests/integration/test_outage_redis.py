@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import Books
+from tests.integration.books import POD, Books
 from tests.integration.gateway_parts import RunningGateway, dialing, row, running_gateway
 from tests.integration.media_legs import call_process
 from tests.integration.own_redis import OwnRedis, own_redis
@@ -19,9 +21,12 @@ from tests.integration.test_gateway_media import carrier_socket, echo
 from tests.integration.test_worker_attempts import SCRIPT, Desk, at_desk
 from twilio.request_validator import RequestValidator
 
+from callfleet_core.dialing import DialOrder
 from callfleet_gateway import patience
 from callfleet_simulator.calls import new_sid
 from callfleet_worker.call import leg
+from callfleet_worker.call.leg import LegAddress, LegRegistry
+from callfleet_worker.call.runner import CallRunner
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ async def test_a_call_is_begun_once_redis_is_back(desk: Desk, redis: OwnRedis) -
 
 
 async def test_a_redis_that_stays_away_costs_nobody_a_try(desk: Desk, redis: OwnRedis) -> None:
-    """A dial that is begun and given back counts towards the end of a session's tries; a grant that expires does not."""
+    """A dial that is begun and given back brings a session nearer to its end; a grant that expires does not."""
     attempt = await desk.on.granted(SCRIPT)
     redis.stop()
     with pytest.MonkeyPatch.context() as patch:
@@ -65,6 +70,32 @@ async def test_a_redis_that_stays_away_costs_nobody_a_try(desk: Desk, redis: Own
     assert (end.end, end.reason) == ("refused", "RedisAway")
     assert (await desk.row(attempt))["state"] == "granted"
     assert desk.on.carrier.carrier.calls.live() == 0
+
+
+@dataclass
+class Leaving(LegRegistry):
+    """Its Redis goes away at the worst moment: once the right to dial is taken, before the leg is there."""
+
+    redis: Redis
+    server: OwnRedis
+
+    def __post_init__(self) -> None:
+        super().__init__(self.redis)
+
+    async def register(self, order: DialOrder, address: LegAddress) -> None:
+        self.server.stop()
+        await super().register(order, address)
+
+
+async def test_a_leg_that_cannot_be_registered_is_not_dialled_and_the_hold_can_return(
+    desk: Desk, redis: OwnRedis
+) -> None:
+    attempt = await desk.on.granted(SCRIPT)
+    services = replace(desk.services, legs=Leaving(desk.redis, redis))
+    end = await CallRunner(services, attempt, POD, lambda _event, _details: None).run()
+    assert (end.end, end.reason) == ("notPlaced", "legUnregistered")
+    assert desk.on.carrier.carrier.calls.live() == 0
+    assert (await desk.row(attempt))["end_status"] == "notPlaced"
 
 
 async def test_a_call_that_rings_outlives_a_redis_that_forgot_it(desk: Desk, redis: OwnRedis) -> None:

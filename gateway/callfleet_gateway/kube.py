@@ -13,12 +13,13 @@ REQUEST_TIMEOUT_S = 5.0
 
 
 class CarriersSecret:
-    """Reads one Secret, with the pod's service account."""
+    """Reads one Secret, with the pod's service account unless a client is given."""
 
-    def __init__(self, namespace: str, name: str) -> None:
+    def __init__(self, namespace: str, name: str, api: client.ApiClient | None = None) -> None:
         self._namespace, self._name = namespace, name
-        config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
-        self._api = client.ApiClient()
+        if api is None:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        self._api = api or client.ApiClient()
 
     async def close(self) -> None:
         """Ends the connections."""

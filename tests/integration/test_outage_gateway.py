@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from kubernetes_asyncio import client
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server, free_port
@@ -32,6 +33,7 @@ from callfleet.hostservices import RedisServer
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 from callfleet_gateway import patience
+from callfleet_gateway.kube import CarriersSecret
 from callfleet_operator.reconcile import attempts
 from callfleet_simulator.calls import new_sid
 from callfleet_simulator.carrier import Carrier, CarrierConfig
@@ -58,13 +60,13 @@ async def gateway_process(database: str, redis_url: str) -> AsyncIterator[Gatewa
         "TWILIO_AUTH_TOKEN": TOKEN, "CALLFLEET_PUBLIC_URL": f"http://{address}", "CALLFLEET_GATEWAY_LISTEN": address,
     }  # fmt: skip
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "callfleet_gateway", env=environment)
-    client = Redis.from_url(redis_url, decode_responses=True)
+    redis = Redis.from_url(redis_url, decode_responses=True)
     try:
         async with httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as asking:
             await ready(asking)
-        yield GatewayProcess(f"http://{address}", client, process)
+        yield GatewayProcess(f"http://{address}", redis, process)
     finally:
-        await client.aclose()
+        await redis.aclose()
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -119,6 +121,21 @@ async def simulator() -> AsyncIterator[Running]:
     people = People(people={WILLING: Person(name="Willing", ring_s=0.1)})
     async with running(Carrier(CarrierConfig(ACCOUNT, TOKEN, queue_s=0.05), people)) as simulator:
         yield simulator
+
+
+async def test_an_api_server_that_dies_in_the_middle_of_an_answer_is_one_that_is_away() -> None:
+    """What is no OSError would become a 500, and the carrier's error in somebody's ear."""
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.close()
+
+    async with await asyncio.start_server(dies, "127.0.0.1", port := free_port()):
+        api = client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{port}"))
+        secret = CarriersSecret("callfleet", "callfleet-carriers", api)
+        with pytest.raises(OSError, match="does not answer"):
+            await secret.read()
+        await secret.close()
 
 
 @pytest.fixture

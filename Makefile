@@ -7,6 +7,7 @@ CALLFLEET := .venv/bin/callfleet
 SOURCES := core operator worker gateway simulator cli tests alembic
 ARGS ?=
 OPERATIONS ?=
+SPECS ?= 1000
 MACHINE ?=
 SEED ?= 1
 CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
@@ -14,7 +15,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning fuzz check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -55,6 +56,9 @@ chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger 
 
 chaos-faults: .venv/synced ## Twelve faults of PostgreSQL, and how the ledger comes out of them (ARGS="restart long-lock")
 	@$(RUN) -m tests.chaos.faults.chaos_faults --seed $(SEED) $(ARGS)
+
+fuzz: .venv/synced ## Generated specs against the real API server and reconcilers (SPECS=1000 SEED=1)
+	@$(RUN) -m tests.fuzz.fuzz_specs --specs $(SPECS) --seed $(SEED) $(ARGS)
 
 check: .venv/synced ## Lint, types, import contracts, generated files
 	$(RUN) -m ruff format --check $(SOURCES)

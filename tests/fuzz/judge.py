@@ -136,6 +136,8 @@ class Judge:
         message = str(said.get("message"))
         if code not in REFUSED:
             verdict.wrong.append(f"refused with {code}: {message}")
+        elif "no such key" in message or "no such overload" in message:
+            verdict.wrong.append(f"refused by a rule that is broken itself: {message}")
         elif case is None:
             verdict.wrong.append(f"the base is refused: {message}")
         elif case.fields and not any(_names(message, one) for one in case.fields):

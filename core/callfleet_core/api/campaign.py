@@ -412,11 +412,11 @@ SPEC_RULES: dict[str, Any] = rules(
         "worker.resources.requests of GPUs must be what worker.resources.limits says, or be left out",
     ),
     rule(
-        "self.worker.tolerations.all(t, t.operator != 'Exists' || !has(t.value) || t.value == '')",
+        "!has(self.worker.tolerations) || self.worker.tolerations.all(t, t.operator != 'Exists' || !has(t.value) || t.value == '')",
         "worker.tolerations with a value need the operator Equal",
     ),
     rule(
-        "self.worker.tolerations.all(t, t.operator != 'Equal' || (has(t.key) && t.key != ''))",
+        "!has(self.worker.tolerations) || self.worker.tolerations.all(t, t.operator != 'Equal' || (has(t.key) && t.key != ''))",
         "worker.tolerations without a key need the operator Exists",
     ),
     rule(

@@ -350,6 +350,7 @@ class CampaignStatus(ApiModel):
 
 _UNCHANGED = "self.%s == oldSelf.%s"
 _GPU = "nvidia__dot__com__slash__gpu"
+_TOLERATED = "!has(self.worker.tolerations) || self.worker.tolerations.all(t, %s)"
 _REQUESTED = (
     "!has(self.worker.resources.requests.%s) || !has(self.worker.resources.limits.%s) || "
     "quantity(self.worker.resources.requests.%s).compareTo(quantity(self.worker.resources.limits.%s)) <= 0"
@@ -412,11 +413,11 @@ SPEC_RULES: dict[str, Any] = rules(
         "worker.resources.requests of GPUs must be what worker.resources.limits says, or be left out",
     ),
     rule(
-        "!has(self.worker.tolerations) || self.worker.tolerations.all(t, t.operator != 'Exists' || !has(t.value) || t.value == '')",
+        _TOLERATED % "t.operator != 'Exists' || !has(t.value) || t.value == ''",
         "worker.tolerations with a value need the operator Equal",
     ),
     rule(
-        "!has(self.worker.tolerations) || self.worker.tolerations.all(t, t.operator != 'Equal' || (has(t.key) && t.key != ''))",
+        _TOLERATED % "t.operator != 'Equal' || (has(t.key) && t.key != '')",
         "worker.tolerations without a key need the operator Exists",
     ),
     rule(

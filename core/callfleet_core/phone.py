@@ -6,6 +6,7 @@ import hashlib
 import hmac
 
 import phonenumbers
+from phonenumbers import timezone
 
 from callfleet_core.errors import PhoneError
 
@@ -25,6 +26,18 @@ def normalise(number: str) -> str:
     if not phonenumbers.is_possible_number(parsed):
         raise PhoneError("a phone number has the wrong number of digits for its country: check it")
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def time_zones(number: str) -> tuple[str, ...]:
+    """The IANA names of the time zones in which whoever answers an E.164 number may be; none where it does not tell.
+
+    Several for numbers of no place in a country of several: mobile, toll-free. Fictional numbers tell none.
+    """
+    try:
+        names = timezone.time_zones_for_number(phonenumbers.parse(number, None))
+    except phonenumbers.NumberParseException as error:
+        raise PhoneError("a phone number is not in international form: write it like +15550100001") from error
+    return tuple(name for name in names if name != timezone.UNKNOWN_TIMEZONE)
 
 
 def number_hash(number: str, key: bytes) -> str:

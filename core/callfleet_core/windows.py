@@ -46,6 +46,17 @@ def time_zone(name: str) -> ZoneInfo:
         raise TimeZoneError(f"there is no time zone {name!r}: write an IANA name such as America/New_York") from error
 
 
+def person_zone(name: str) -> str:
+    """The name, if it is one of a zone that every part of CallFleet reads alike. Raises TimeZoneError.
+
+    PostgreSQL has a few bare names, such as CET, that mean something else there.
+    """
+    if "/" not in name:
+        raise TimeZoneError("a time zone is written as Area/City, such as America/New_York")
+    time_zone(name)
+    return name
+
+
 def window_at(kind: WindowKind, zone: ZoneInfo, now: datetime) -> Window:
     """The window of that kind which holds `now`."""
     today = now.astimezone(zone).date()

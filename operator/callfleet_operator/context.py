@@ -101,6 +101,8 @@ class Context:
     in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
     # Sessions whose last write was refused, by the resourceVersion that was too old.
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
+    # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
+    openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
     # Attempts whose grants this operator has and is about to bind; it may take long where the API server is slow.
     binding: set[UUID] = field(default_factory=set)
     loaded_contacts: dict[str, int] = field(default_factory=dict)

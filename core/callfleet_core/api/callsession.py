@@ -48,6 +48,7 @@ class Reason(StrEnum):
     DO_NOT_CALL = "DoNotCall"
     NO_CONSENT = "NoConsent"
     NO_PRICE = "NoPrice"
+    OUTSIDE_CALLING_HOURS = "OutsideCallingHours"
     RETRY_SCHEDULED = "RetryScheduled"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"

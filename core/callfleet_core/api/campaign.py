@@ -52,6 +52,9 @@ class InlineContact(ApiModel):
     phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
     name: Annotated[str, StringConstraints(max_length=100)] | None = None
     consent: ConsentSpec | None = None
+    time_zone: TimeZone | None = Field(
+        default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
+    )
 
 
 class KeyRef(ApiModel):
@@ -59,7 +62,8 @@ class KeyRef(ApiModel):
 
     name: ObjectName
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        default="contacts.csv", description="Holds CSV: phone, name, consent_kind, consent_source, consent_time."
+        default="contacts.csv",
+        description="Holds CSV: phone, name, consent_kind, consent_source, consent_time, time_zone.",
     )
 
 

@@ -114,6 +114,23 @@ def next_opening(hours: Hours, callee: Sequence[str], now: datetime) -> datetime
     return opening
 
 
+def why_never(hours: Hours, callee: Sequence[str], now: datetime) -> str:
+    """Why there is no next opening, and what to do about it."""
+    if is_over(hours, now):
+        return "the campaign has ended (schedule.notAfter)"
+    zones = hours.zones(callee)
+    if not zones:
+        return "the number tells no time zone: state the contact's, or let schedule.zone be Campaign"
+    if any(_known(name) is None for name in zones):
+        return "a time zone is not known: correct the contact's, or the campaign's"
+    if len(zones) > 1:
+        return (
+            f"the number may be in {len(zones)} time zones whose windows do not meet before schedule.notAfter or within"
+            " two weeks: state the contact's time zone, or let schedule.zone be Campaign"
+        )
+    return "no window opens before schedule.notAfter"
+
+
 def _is_inside(windows: Sequence[Window], zone: ZoneInfo, now: datetime) -> bool:
     local = now.astimezone(zone)
     return any(window.holds(local) for window in windows)

@@ -30,6 +30,7 @@ from callfleet_operator.plan.admission import (
     Wait,
     leads_after,
     plan_admissions,
+    plan_openings,
 )
 from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
@@ -61,6 +62,7 @@ async def _cycle(context: Context) -> None:
     snapshot, sessions = await take_snapshot(context, await context.ledger.open_attempts())
     decisions = plan_admissions(snapshot, context.now())
     _remember_turns(context, snapshot, decisions)
+    context.openings = plan_openings(snapshot, context.now())
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):

@@ -232,5 +232,4 @@ async def test_a_contact_in_a_zone_that_does_not_exist_loads_nobody(fleet: Fleet
     await fleet.settled()
     status, _, message = fleet.condition("ContactsLoaded")
     assert (status, fleet.sessions()) == ("False", [])
-    assert "contact 2" in message
-    assert "Mars/Olympus" in message
+    assert message.startswith("contact 2: there is no such time zone")

@@ -72,6 +72,10 @@ def statuses(fleet: Fleet) -> list[dict[str, Any]]:
     return [item.status for item in found]
 
 
+def _first_of(found: list[dict[str, Any]]) -> str:
+    return min(str(item["retryAt"]) for item in found if item.get("retryAt"))
+
+
 async def test_people_wait_for_their_own_hours_and_say_when_they_come(fleet: Fleet, server: ApiServer) -> None:
     start = next_hour()
     schedule = {"windows": [one_hour(start, "America/Denver")]}
@@ -84,6 +88,7 @@ async def test_people_wait_for_their_own_hours_and_say_when_they_come(fleet: Fle
     assert "no time zone" in found[1]["conditions"][0]["message"]
     kathmandu = parse_time(found[2]["retryAt"]).astimezone(ZoneInfo("Asia/Kathmandu"))
     assert f"{kathmandu:%H:%M}" == schedule["windows"][0]["from"]
+    assert fleet.status()["summary"] == f"OutsideCallingHours: 3 wait, the first until {_first_of(found)}"
     # Nothing is held, nothing is started for them.
     assert fleet.status()["money"]["held"] == "0.00"
     assert fleet.pods() == []
@@ -139,7 +144,11 @@ async def test_the_end_of_a_campaign_is_told_and_can_be_put_off(fleet: Fleet) ->
     assert (status["reason"], status.get("retryAt")) == ("OutsideCallingHours", None)
     assert "notAfter" in status["conditions"][0]["message"]
     assert fleet.pods() == []
-    fleet.change(schedule={"notAfter": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
+    far = {"days": ["Mon"], "from": "00:00", "to": "00:01"}
+    fleet.change(schedule={"windows": [far], "notAfter": None})
+    await fleet.look(2)
+    assert "no time zone" in statuses(fleet)[0]["conditions"][0]["message"]  # the same reason, but not the same cause
+    fleet.change(schedule={"windows": None, "notAfter": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
     await fleet.look(2)
     fleet.run_pods()
     await fleet.look()

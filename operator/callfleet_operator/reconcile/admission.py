@@ -312,10 +312,17 @@ def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
     """Whether the status says this already. An expected time that moves is written again once it has passed."""
     if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
         return False
+    if wait.reason is Reason.OUTSIDE_CALLING_HOURS and wait.message != _message(status):
+        return False
     said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
     if said is None or meant is None or wait.reason is not Reason.PACING:
         return bool(said == meant)
     return parse_time(said) > now
+
+
+def _message(status: Mapping[str, Any]) -> str:
+    """What the condition Admitted says."""
+    return next((item["message"] for item in status.get("conditions") or [] if item["type"] == "Admitted"), "")
 
 
 # Reasons that somebody may want to act on; the others come and go by themselves.

@@ -63,6 +63,15 @@ class Turns:
 
 
 @dataclass
+class Walk:
+    """How far the walk over open attempts has come (reconcile/attempts); it takes so many at a time."""
+
+    after: Attempt | None = None
+    # Of those that it has passed.
+    live: int = 0
+
+
+@dataclass
 class Context:
     """The operator's parts, and the little that it remembers between reconciles."""
 
@@ -108,6 +117,7 @@ class Context:
     loaded_contacts: dict[str, int] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     turns: Turns = field(default_factory=Turns)
+    walk: Walk = field(default_factory=Walk)
     _latest: LatestAttempts = field(init=False)
 
     def __post_init__(self) -> None:

@@ -269,7 +269,6 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
-    await context.tell("CallSession", session.meta, "Admitted", f"{attempt['held']} held, on {admit.slot.pod_name}")
 
 
 def _refused(admit: Admit, answer: HoldAnswer) -> Wait:

@@ -9,6 +9,9 @@ ARGS ?=
 OPERATIONS ?=
 SPECS ?= 1000
 MACHINE ?=
+# The cluster's tests wait for calls most of the time: the others run beside them.
+PROCESSES ?= 3
+BESIDE = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 SEED ?= 1
 CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
 
@@ -26,10 +29,10 @@ demo: .venv/synced ## Call a campaign of twelve people within a budget for six (
 record: .venv/synced ## Run the demo and record its screens for the README
 	@$(CALLFLEET) demo --record docs/demo.svg $(ARGS)
 
-test: .venv/synced ## Run the tests (ARGS goes to pytest)
+test: .venv/synced ## Run the tests (ARGS goes to pytest; PROCESSES=0: one after the other)
 	@.ci/stage parts $(CALLFLEET) parts build
 	@.ci/stage images $(CALLFLEET) images build
-	@.ci/stage tests $(RUN) -m pytest $(ARGS)
+	@.ci/stage tests $(RUN) -m pytest $(BESIDE) $(ARGS)
 
 test-long: .venv/synced ## Run the tests that take minutes of real calls each
 	@.ci/stage parts $(CALLFLEET) parts build

@@ -23,6 +23,7 @@ from callfleet_core.api.common import (
     rule,
     rules,
 )
+from callfleet_core.api.schedule import ZONE_RULE, Schedule
 from callfleet_core.phone import E164_PATTERN
 from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
@@ -55,6 +56,9 @@ class InlineContact(ApiModel):
     phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
     name: Annotated[str, StringConstraints(max_length=100, pattern=TEXT_PATTERN)] | None = None
     consent: ConsentSpec | None = None
+    time_zone: TimeZone | None = Field(
+        default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
+    )
 
 
 class KeyRef(ApiModel):
@@ -62,7 +66,8 @@ class KeyRef(ApiModel):
 
     name: ObjectName
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        default="contacts.csv", description="Holds CSV: phone, name, consent_kind, consent_source, consent_time."
+        default="contacts.csv",
+        description="Holds CSV: phone, name, consent_kind, consent_source, consent_time, time_zone.",
     )
 
 
@@ -233,7 +238,9 @@ class CampaignSpec(ApiModel):
     )
     currency: Currency = Field(default="USD", description="Of all limits here; cannot be changed.")
     time_zone: TimeZone = Field(
-        default="UTC", description="Of daily and monthly limits, and of dates that people say; cannot be changed."
+        default="UTC",
+        description="Of daily and monthly limits, of dates that people say, and of a schedule that goes by it;"
+        " cannot be changed.",
     )
     carrier_ref: CarrierRef | None = Field(
         default=None, description="Whose account calls; the installation's unless said. Cannot be changed."
@@ -262,6 +269,7 @@ class CampaignSpec(ApiModel):
         description="Budgets that must all cover each call; a missing one makes calls wait.",
     )
     call: CallSpec
+    schedule: Schedule | None = Field(default=None, description="When calls may begin; at any hour unless said.")
     pacing: Pacing = Field(default=Pacing())
     attempts: Attempts = Field(default=Attempts())
     agent: Agent
@@ -376,6 +384,7 @@ SPEC_RULES: dict[str, Any] = rules(
         " && quantity(self.pacing.callsPerSecond).compareTo(quantity('100')) <= 0)",
         "pacing.callsPerSecond must be above 0 and at most 100: to stop a campaign, set suspend",
     ),
+    ZONE_RULE,
     rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
         "contacts cannot be changed within a run: give a new runID to call another list",

@@ -17,10 +17,12 @@ REMOVED = object()
 PERSON, PERSONA, PHONE = "Ottoline Quuxworth", "You are Zebulon the agent.", "+15550100142"
 
 _CONSENT = {"kind": "written", "source": "form-7", "time": "2026-01-01T10:00:00Z"}
+_ALWAYS = {"days": ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], "from": "00:00", "to": "24:00"}
 BASES: dict[str, dict[str, Any]] = {
     "Campaign": {
         "runID": "1", "currency": "USD", "timeZone": "Europe/Berlin", "suspend": False, "deletionPolicy": "Drain",
-        "contacts": {"inline": [{"phone": PHONE, "name": PERSON, "consent": _CONSENT}]},
+        "contacts": {"inline": [{"phone": PHONE, "name": PERSON, "timeZone": "Europe/Berlin", "consent": _CONSENT}]},
+        "schedule": {"zone": "Campaign", "windows": [_ALWAYS], "notAfter": "2099-01-01T00:00:00Z"},
         "ttlSecondsAfterFinished": 3600, "priority": 1, "weight": 10, "lookAhead": 10,
         "limits": {"perCall": "1.00", "daily": "5.00", "monthly": "50.00", "total": "500.00"},
         "budgetRefs": [{"name": "money"}],

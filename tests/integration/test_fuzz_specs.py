@@ -38,6 +38,7 @@ async def test_generated_specs_come_into_force_or_are_refused(engine: AsyncEngin
 FOUND: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("a list is no moment", ("contacts", "inline", 0, "consent", "time"), []),
     ("nor is a year that no clock has", ("contacts", "inline", 0, "consent", "time"), "9999-12-31T23:59:59-12:00"),
+    ("nor is an end of calling", ("schedule", "notAfter"), []),
     ("PostgreSQL's JSON holds no NUL", ("agent", "opening"), "Hello\u0000."),
     ("nor does a prompt", ("agent", "persona"), "You are\u0007 Robin."),
     ("nor a model's name", ("agent", "llm", "model"), "smol\nlm2"),

@@ -212,7 +212,7 @@ WINDOW = {"days": ["Mon"], "from": "09:00", "to": "18:00"}
         ({"schedule": {"windows": [WINDOW | {"from": "18:00", "to": "09:00"}]}}, "hours over midnight as two windows"),
         ({"schedule": {"windows": [WINDOW | {"to": "09:00"}]}}, "from must be before to"),
         ({"schedule": {"zone": "Caller", "windows": [WINDOW]}}, "Unsupported value"),
-        ({"schedule": {"notAfter": "tomorrow"}}, "must be of type date-time"),
+        ({"schedule": {"notAfter": "tomorrow"}}, "spec.schedule.notAfter"),
         ({"schedule": {"zone": "Campaign", "windows": [WINDOW]}, "timeZone": "CET"}, "that is UTC or Area/City"),
     ],
 )  # fmt: skip

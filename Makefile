@@ -7,7 +7,11 @@ CALLFLEET := .venv/bin/callfleet
 SOURCES := core operator worker gateway simulator cli tests alembic
 ARGS ?=
 OPERATIONS ?=
+SPECS ?= 1000
 MACHINE ?=
+# The cluster's tests wait for calls most of the time: the others run beside them.
+PROCESSES ?= 3
+BESIDE = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 SEED ?= 1
 PLANS ?= 1500
 PLAN ?=
@@ -16,7 +20,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning fuzz check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -27,10 +31,10 @@ demo: .venv/synced ## Call a campaign of twelve people within a budget for six (
 record: .venv/synced ## Run the demo and record its screens for the README
 	@$(CALLFLEET) demo --record docs/demo.svg $(ARGS)
 
-test: .venv/synced ## Run the tests (ARGS goes to pytest)
+test: .venv/synced ## Run the tests (ARGS goes to pytest; PROCESSES=0: one after the other)
 	@.ci/stage parts $(CALLFLEET) parts build
 	@.ci/stage images $(CALLFLEET) images build
-	@.ci/stage tests $(RUN) -m pytest $(ARGS)
+	@.ci/stage tests $(RUN) -m pytest $(BESIDE) $(ARGS)
 
 test-long: .venv/synced ## Run the tests that take minutes of real calls each
 	@.ci/stage parts $(CALLFLEET) parts build
@@ -64,6 +68,9 @@ chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger 
 
 chaos-faults: .venv/synced ## Twelve faults of PostgreSQL, and how the ledger comes out of them (ARGS="restart long-lock")
 	@$(RUN) -m tests.chaos.faults.chaos_faults --seed $(SEED) $(ARGS)
+
+fuzz: .venv/synced ## Generated specs against the real API server and reconcilers (SPECS=1000 SEED=1)
+	@$(RUN) -m tests.fuzz.fuzz_specs --specs $(SPECS) --seed $(SEED) $(ARGS)
 
 check: .venv/synced ## Lint, types, import contracts, generated files
 	$(RUN) -m ruff format --check $(SOURCES)

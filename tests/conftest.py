@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,6 +12,28 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database, postgres, redis
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
+
+CLUSTER = Path(__file__).parent / "cluster"
+# The niceness of tests that run beside others.
+ASIDE = 10
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, the cluster's tests are one process's from the start; each other module is whoever's is free."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    items.sort(key=lambda item: CLUSTER not in item.path.parents)
+    for item in items:
+        own = "cluster" if CLUSTER in item.path.parents else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(own))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What computes beside the cluster's live calls makes way for them; root alone could take that back."""
+    aside = os.environ.get("PYTEST_XDIST_WORKER") is not None and CLUSTER not in item.path.parents
+    if aside and os.nice(0) < ASIDE:
+        os.nice(ASIDE)
 
 
 @pytest.fixture(scope="session")

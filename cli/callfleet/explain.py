@@ -35,6 +35,8 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.NO_PRICE: "add a rate for this destination to the price list",
     Reason.PER_CALL_LIMIT: "raise limits.perCall, or lower call.maxDurationSeconds",
     Reason.BUDGET_EXHAUSTED: "raise the limit, or wait for the Budget's next day or month",
+    Reason.OUTSIDE_CALLING_HOURS: "nothing to do where a next try is told: its hours begin then; otherwise state the"
+    " contact's time zone, or change the Campaign's schedule",
     Reason.CARRIER_NOT_READY: "create or correct the Secret that carrierRef names: the Campaign says what is wrong",
     Reason.MODEL_NOT_READY: "wait for the pull, or correct agent.llm.model: the condition ModelReady says more",
     Reason.PACING: "nothing to do; pacing and the carrier account's own limits say how many calls are made",

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from callfleet_core.contacts import ConsentIn, ContactIn
 from callfleet_core.errors import CallFleetError, PhoneError
 from callfleet_core.phone import normalise
+from callfleet_core.windows import TimeZoneError, person_zone
 
-COLUMNS = ("phone", "name", "consent_kind", "consent_source", "consent_time")
+COLUMNS = ("phone", "name", "consent_kind", "consent_source", "consent_time", "time_zone")
 MAX_CONTACTS = 20_000  # a ConfigMap holds 1 MiB
 MAX_PROBLEMS_TOLD = 5
 MAX_NAME, MAX_KIND, MAX_SOURCE = 100, 63, 200
@@ -55,7 +56,7 @@ def parse_contacts(text: str) -> list[ContactIn]:
 
 def read_contacts(lines: Iterable[str]) -> Iterator[Row]:
     """The rows of a CSV file with a header line: phone, and if known name, consent_kind, consent_source, consent_time
-    (ISO 8601 with a zone). Columns may come in any order; the file is never held whole.
+    (ISO 8601 with a zone), time_zone (Area/City). Columns may come in any order; the file is never held whole.
 
     Raises ContactListError for a header that cannot be used. What comes after a row that is not CSV is not read.
     """
@@ -112,7 +113,16 @@ def _contact(row: dict[str, str]) -> ContactIn:
     name = row.get("name") or None
     if name and len(name) > MAX_NAME:
         raise ContactListError(f"the name is longer than {MAX_NAME} characters: shorten it")
-    return ContactIn(normalise(row["phone"]), name, _consent(row))
+    return ContactIn(normalise(row["phone"]), name, _consent(row), _time_zone(row.get("time_zone", "")))
+
+
+def _time_zone(text: str) -> str | None:
+    if not text:
+        return None
+    try:
+        return person_zone(text)
+    except TimeZoneError as error:
+        raise ContactListError(f"time_zone: {error}") from error
 
 
 def _consent(row: dict[str, str]) -> ConsentIn | None:

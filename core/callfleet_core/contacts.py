@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import text
@@ -32,16 +34,29 @@ class ConsentIn:
 
 @dataclass(frozen=True)
 class ContactIn:
-    """A contact as a source states it; the number is already E.164."""
+    """A contact as a source states it; the number is already E.164, the time zone an IANA name, Area/City."""
 
     phone: str
     name: str | None
     consent: ConsentIn | None
+    time_zone: str | None = None
 
 
 def contact_id(namespace: str, number: str, key: bytes) -> UUID:
     """The contact's opaque id in its namespace, the same for the same number and key."""
     return uuid5(_CONTACT_NAMESPACE, phone.contact_digest(namespace, number, key).hex())
+
+
+def keep_zones(rows: str) -> str:
+    """The statement that gives people who are stored already their numbers' zones: those at which nobody has looked
+    yet, or of which the library knows more now. `rows` is what to select them from: id and time_zones, known as r.
+    """
+    return f"""
+UPDATE contacts c SET time_zones = told.time_zones FROM (
+    SELECT c.id, r.time_zones FROM {rows} JOIN contacts c USING (id)
+    WHERE c.time_zones IS DISTINCT FROM r.time_zones AND c.wrapped_key IS NOT NULL ORDER BY c.id FOR UPDATE OF c
+) told WHERE c.id = told.id
+"""  # noqa: S608  # its callers' constants
 
 
 def session_name(campaign: str, run_id: str, contact: UUID) -> str:
@@ -83,14 +98,17 @@ class ContactBook:
         suspended: bool,
         closed: bool,
         calls_per_second: Decimal | None = None,
+        hours: Mapping[str, Any] | None = None,
     ) -> None:
-        """Says what begin_dial may count on: suspended or deleted campaigns dial nobody, the others at their pace."""
+        """Says what begin_dial may count on: suspended or deleted campaigns dial nobody, the others at their pace and
+        in their hours (as `hours_open` reads them; None: at any hour)."""
         async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(
                 text(_MIRROR_CAMPAIGN),
                 {
                     "namespace": namespace, "name": name, "uid": uid, "generation": generation,
                     "suspended": suspended, "closed": closed, "pace": calls_per_second,
+                    "hours": None if hours is None else json.dumps(hours),
                 },
             )  # fmt: skip
 
@@ -149,22 +167,36 @@ class ContactBook:
             )
             return [Prospect(row.prefix, row.refusal, row.busy) for row in rows]
 
+    async def callee_zones(self, contacts: Sequence[UUID], run: tuple[str, str, str]) -> dict[UUID, tuple[str, ...]]:
+        """The time zones in which each of these people may be, as the run (namespace, campaign, run) knows them; none:
+        nobody knows."""
+        namespace, campaign, run_id = run
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(
+                text(_CALLEE_ZONES),
+                {"ids": list(contacts), "namespace": namespace, "campaign": campaign, "run_id": run_id},
+            )
+            return {row.id: tuple(row.zones) for row in rows}
+
     async def refusals(self, calls: Sequence[tuple[UUID, str | None]]) -> list[str | None]:
         """The gate's word on each of these calls, in their order; None: it may be made."""
         return [item.refusal for item in await self.prospects([(str(contact), account) for contact, account in calls])]
 
 
 _MIRROR_CAMPAIGN = """
-INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed, calls_per_second)
-VALUES (:namespace, :name, :uid, :generation, :suspended, :closed, :pace)
+INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed, calls_per_second, hours)
+VALUES (:namespace, :name, :uid, :generation, :suspended, :closed, :pace, CAST(:hours AS jsonb))
 ON CONFLICT (namespace, name) DO UPDATE SET uid = EXCLUDED.uid, generation = EXCLUDED.generation,
-    suspended = EXCLUDED.suspended, calls_per_second = EXCLUDED.calls_per_second,
+    suspended = EXCLUDED.suspended, calls_per_second = EXCLUDED.calls_per_second, hours = EXCLUDED.hours,
     closed = EXCLUDED.closed OR (campaigns.closed AND campaigns.uid = EXCLUDED.uid)
 WHERE campaigns.uid <> EXCLUDED.uid OR campaigns.generation <= EXCLUDED.generation
 """
 _NEXT_DIALS = """
 SELECT namespace, name, next_dial_at FROM campaigns
 WHERE NOT closed AND pace_wait(next_dial_at, dial_interval(calls_per_second), clock_timestamp()) IS NOT NULL
+"""
+_CALLEE_ZONES = """
+SELECT id, callee_zones(:namespace, :campaign, :run_id, id) AS zones FROM unnest(CAST(:ids AS uuid[])) AS asked (id)
 """
 # One statement for all who wait: the gate is inlined, and the open numbers, few beside them, are read once.
 _PROSPECTS = """

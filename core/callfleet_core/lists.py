@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.contactlist import EMPTY, ContactListError, Row, same_number
-from callfleet_core.contacts import ContactIn
+from callfleet_core.contacts import ContactIn, keep_zones
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.privacy import keep_names
 from callfleet_core.subjects import Subjects
@@ -139,9 +139,10 @@ class _Staging:
     def row(self, number: int, position: int, contact: ContactIn) -> tuple[Any, ...]:
         sealed, consent = self.subjects.seal(self.namespace, contact), contact.consent
         person = (sealed.id, sealed.number_hash, sealed.phone, sealed.name, sealed.dial_prefix)
+        zones = (list(sealed.time_zones), contact.time_zone)
         key = (sealed.key_version, sealed.wrapped_key)
         stated = (consent.kind, consent.source, consent.given_at) if consent else (None, None, None)
-        return (number, position, *person, *key, *stated)
+        return (number, position, *person, *zones, *key, *stated)
 
 
 async def _stage(
@@ -214,6 +215,7 @@ async def _replace(
     # Two imports of one list at once: the second waits, and replaces what the first one made.
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:origin, 0))"), stated)
     await connection.execute(text(_CONTACTS), {"namespace": namespace})
+    await connection.execute(text(_KEEP_ZONES))
     await _keep_names(connection, namespace, subjects)
     await connection.execute(text(_CONSENTS), stated)
     await connection.execute(text(_REVOKE), stated)
@@ -238,8 +240,8 @@ async def _keep_names(connection: AsyncConnection, namespace: str, subjects: Sub
 
 _STAGE = """
 CREATE TEMP TABLE imported (row integer, position integer, id uuid, number_hash text, phone bytea, name bytea,
-    dial_prefix text, key_version integer, wrapped_key bytea, kind text, source text,
-    given_at timestamptz) ON COMMIT DROP
+    dial_prefix text, time_zones text[], time_zone text, key_version integer, wrapped_key bytea, kind text,
+    source text, given_at timestamptz) ON COMMIT DROP
 """
 _COPY = "COPY imported FROM STDIN"
 
@@ -261,10 +263,12 @@ FROM imported n FULL JOIN ({_OLD}) o ON o.id = n.id
 
 # By id, as every writer of contacts does, so that two at once never deadlock.
 _CONTACTS = """
-INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key)
-SELECT id, :namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key FROM imported ORDER BY id
+INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key, time_zones)
+SELECT id, :namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key, time_zones
+FROM imported ORDER BY id
 ON CONFLICT (namespace, number_hash) DO NOTHING
 """
+_KEEP_ZONES = keep_zones("imported r")
 
 # Those who have a key already: what was staged of them is under one that nobody keeps.
 _KNOWN = """
@@ -291,8 +295,8 @@ _INSERT = """
 INSERT INTO contact_lists (namespace, name, contacts) VALUES (:namespace, :name, :contacts) RETURNING version
 """
 _ENTRIES = """
-INSERT INTO contact_list_entries (version, position, contact_id)
-SELECT :version, position, id FROM imported ORDER BY position
+INSERT INTO contact_list_entries (version, position, contact_id, time_zone)
+SELECT :version, position, id, time_zone FROM imported ORDER BY position
 """
 
 _LISTS = """

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Final
 
 import phonenumbers
+from phonenumbers import timezone
 
 from callfleet_core.errors import PhoneError
 
+# Old names that phonenumbers still uses: a PostgreSQL or a Python on a system without the old names has no such zones.
+_RENAMED: Final = {
+    "Africa/Asmera": "Africa/Asmara",
+    "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+    "America/Godthab": "America/Nuuk",
+    "Asia/Calcutta": "Asia/Kolkata",
+    "Asia/Choibalsan": "Asia/Ulaanbaatar",
+    "Asia/Katmandu": "Asia/Kathmandu",
+    "Asia/Rangoon": "Asia/Yangon",
+    "Atlantic/Faeroe": "Atlantic/Faroe",
+    "Pacific/Enderbury": "Pacific/Kanton",
+    "Pacific/Ponape": "Pacific/Pohnpei",
+    "Pacific/Truk": "Pacific/Chuuk",
+}
 E164_PATTERN = r"^\+[1-9]\d{6,14}$"
 
 
@@ -25,6 +41,23 @@ def normalise(number: str) -> str:
     if not phonenumbers.is_possible_number(parsed):
         raise PhoneError("a phone number has the wrong number of digits for its country: check it")
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def time_zones(number: str) -> tuple[str, ...]:
+    """The IANA names of the time zones in which whoever answers an E.164 number may be; none where it does not tell.
+
+    Several for numbers of no place in a country of several: mobile, toll-free. Fictional numbers tell none.
+    """
+    try:
+        names = timezone.time_zones_for_number(phonenumbers.parse(number, None))
+    except phonenumbers.NumberParseException as error:
+        raise PhoneError("a phone number is not in international form: write it like +15550100001") from error
+    return tuple(zone_name(name) for name in names if name != timezone.UNKNOWN_TIMEZONE)
+
+
+def zone_name(name: str) -> str:
+    """The name that a zone of phonenumbers has today."""
+    return _RENAMED.get(name, name)
 
 
 def number_hash(number: str, key: bytes) -> str:

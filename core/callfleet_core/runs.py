@@ -17,7 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.contactlist import ContactListError
-from callfleet_core.contacts import ContactIn, session_name
+from callfleet_core.contacts import ContactIn, keep_zones, session_name
 from callfleet_core.ledger.fencing import fenced
 from callfleet_core.privacy import keep_names
 from callfleet_core.subjects import Subjects
@@ -82,6 +82,7 @@ class CampaignRuns:
         origin = {"origin": f"{run.namespace}/{run.campaign}"}
         async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(text(_LOAD_CONTACTS), listed)
+            await connection.execute(text(_KEEP_ZONES), listed)
             await keep_names(connection, self._subjects, run.namespace, names)
             await connection.execute(text(_LOAD_CONSENTS), listed | origin)
             await connection.execute(text(_REVOKE_CONSENTS), listed | origin)
@@ -164,6 +165,8 @@ class CampaignRuns:
             "phone": b64encode(sealed.phone).decode(),
             "name": None if sealed.name is None else b64encode(sealed.name).decode(),
             "dial_prefix": sealed.dial_prefix,
+            "time_zones": sealed.time_zones,
+            "time_zone": contact.time_zone,
             "key_version": sealed.key_version,
             "wrapped_key": b64encode(sealed.wrapped_key).decode(),
             "kind": consent.kind if consent else None,
@@ -199,14 +202,15 @@ def _contact(run: Run, row: Row[Any]) -> RunContact:
 
 _ROWS = """jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (id uuid, namespace text, position integer, number_hash text,
     phone text, name text, dial_prefix text, key_version integer, wrapped_key text, kind text,
-    source text, given_at timestamptz)"""
+    source text, given_at timestamptz, time_zones text[], time_zone text)"""
 
 _LOAD_CONTACTS = f"""
-INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key)
+INSERT INTO contacts (id, namespace, number_hash, phone, name, dial_prefix, key_version, wrapped_key, time_zones)
 SELECT id, namespace, number_hash, decode(phone, 'base64'), decode(name, 'base64'), dial_prefix, key_version,
-       decode(wrapped_key, 'base64') FROM {_ROWS}
+       decode(wrapped_key, 'base64'), time_zones FROM {_ROWS}
 ON CONFLICT (namespace, number_hash) DO NOTHING
 """  # noqa: S608  # a constant of this module
+_KEEP_ZONES = keep_zones(_ROWS)
 
 _LOAD_CONSENTS = f"""
 INSERT INTO consents (contact_id, kind, source, given_at, origin)
@@ -225,20 +229,26 @@ _REVOKE_ALL = "UPDATE consents SET revoked_at = clock_timestamp() WHERE origin =
 
 _MINE = "namespace = :namespace AND campaign = :campaign AND run_id = :run_id"
 
+# Who is in the run already has the place, and the time zone, that is stated of them now.
+_KEEP_PLACE = """
+ON CONFLICT (namespace, campaign, run_id, contact_id) DO UPDATE
+SET position = EXCLUDED.position, time_zone = EXCLUDED.time_zone
+WHERE (campaign_contacts.position, campaign_contacts.time_zone)
+    IS DISTINCT FROM (EXCLUDED.position, EXCLUDED.time_zone)
+"""
+
 _LOAD_RUN = f"""
-INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position)
-SELECT :namespace, :campaign, :run_id, id, position FROM {_ROWS}
-ON CONFLICT (namespace, campaign, run_id, contact_id) DO UPDATE SET position = EXCLUDED.position
-WHERE campaign_contacts.position <> EXCLUDED.position
+INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position, time_zone)
+SELECT :namespace, :campaign, :run_id, id, position, time_zone FROM {_ROWS}
+{_KEEP_PLACE}
 """  # noqa: S608  # a constant of this module
 
-_JOIN = """
-INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position)
-SELECT :namespace, :campaign, :run_id, contact_id, position FROM contact_list_entries
+_JOIN = f"""
+INSERT INTO campaign_contacts (namespace, campaign, run_id, contact_id, position, time_zone)
+SELECT :namespace, :campaign, :run_id, contact_id, position, time_zone FROM contact_list_entries
 WHERE version = :version AND position >= :start AND position < :end
-ON CONFLICT (namespace, campaign, run_id, contact_id) DO UPDATE SET position = EXCLUDED.position
-WHERE campaign_contacts.position <> EXCLUDED.position
-"""
+{_KEEP_PLACE}
+"""  # noqa: S608  # as above
 
 # Whom nobody tried is forgotten. Who was tried stays, and is done: there is no other attempt, and what becomes of one
 # that is still open is written when it ends.

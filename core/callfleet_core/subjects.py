@@ -10,7 +10,7 @@ from uuid import UUID
 
 from callfleet_core.contacts import ContactIn, contact_id
 from callfleet_core.crypto import DataKey, Keyring, WrappedKey
-from callfleet_core.phone import number_hash
+from callfleet_core.phone import number_hash, time_zones
 from callfleet_core.pricing.book import LONGEST_PREFIX
 
 # The names that bind a ciphertext to its place; changing one makes what is stored unreadable.
@@ -22,7 +22,8 @@ RECORDING: Final = "calls.recording_url"
 
 @dataclass(frozen=True)
 class SealedContact:
-    """A contact's row. Of the number, its beginning stays readable, which prices depend on, and its keyed hash."""
+    """A contact's row. Of the number, its beginning stays readable, which prices depend on, its time zones, and its
+    keyed hash."""
 
     id: UUID
     namespace: str
@@ -30,6 +31,7 @@ class SealedContact:
     phone: bytes
     name: bytes | None
     dial_prefix: str
+    time_zones: tuple[str, ...]
     key_version: int
     wrapped_key: bytes
 
@@ -67,6 +69,7 @@ class Subjects:
             phone=key.encrypt(PHONE, contact.phone),
             name=None if contact.name is None else key.encrypt(NAME, contact.name),
             dial_prefix=contact.phone[:LONGEST_PREFIX],
+            time_zones=time_zones(contact.phone),
             key_version=wrapped.version,
             wrapped_key=wrapped.wrapped,
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from functools import cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from callfleet_core.errors import CallFleetError
 
@@ -44,6 +45,22 @@ def time_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise TimeZoneError(f"there is no time zone {name!r}: write an IANA name such as America/New_York") from error
+
+
+def person_zone(name: str) -> str:
+    """The name, if it is one of a zone that every part of CallFleet reads alike.
+
+    PostgreSQL has a few bare names, such as CET, that mean something else there. Raises TimeZoneError, which does not
+    repeat what was written: in a list whose columns are mixed up that may be somebody's name.
+    """
+    if "/" not in name or name not in _zone_names():
+        raise TimeZoneError("there is no such time zone: write an IANA name, Area/City, such as America/New_York")
+    return name
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 def window_at(kind: WindowKind, zone: ZoneInfo, now: datetime) -> Window:

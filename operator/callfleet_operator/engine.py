@@ -26,6 +26,7 @@ from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
 from callfleet_operator.objects import Key
 from callfleet_operator.outside import Outside
+from callfleet_operator.patience import until_there
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
     admission,
@@ -94,19 +95,22 @@ class Engine:
 
     async def start(self) -> None:
         """Opens everything, begins to watch, and stands for the lead."""
+        outside, settings = self._outside, self._settings
         context = self._context = await self._open()
-        await self._audit(context)
+        await until_there(lambda: self._look(context))
         self._tasks = [asyncio.create_task(self._audit_forever(context), name="audit")]
-        self._lease = self._outside.lease(
-            self._outside.connect, self._settings.callfleet_namespace, self._settings.identity
-        )
+        self._lease = outside.lease(outside.connect, settings.callfleet_namespace, settings.identity)
         self._lease.start(lambda: self._taken(context), self._deposed)
+
+    async def _look(self, context: Context) -> None:
+        """The first look at both: is it our database, and what is there?"""
+        async with context.engine.begin() as connection:
+            await assert_hash_key(connection, context.subjects)
+        await self._audit(context)
 
     async def _open(self) -> Context:
         settings, subjects, outside = self._settings, self._settings.subjects, self._outside
         engine = self._engine = outside.database(settings)
-        async with engine.begin() as connection:
-            await assert_hash_key(connection, subjects)
         ledger = Ledger(engine)
         kube = await outside.connect()
         carriers = Carriers(

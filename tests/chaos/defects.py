@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import psycopg
+from psycopg.rows import TupleRow
 from tests.chaos.player import FollowingLedger
 
 from callfleet_core.dialing import DialStore
@@ -110,7 +111,7 @@ PATCHES: Final[dict[str, Patch]] = {
     "same-nonce-refused": Patch("begin_dial", "IF v.state = 'dialing' AND", "IF false AND"),
     "refused-keeps-money": Patch("begin_dial", "PERFORM ledger_release(p_attempt, v_reason);", "NULL;"),
     "cancel-ignored": Patch("begin_dial_refusal", "v.cancel_requested_at IS NOT NULL", "false"),
-    "expiry-ignored": Patch("begin_dial_refusal", "v.expires_at <= clock_timestamp()", "false"),
+    "expiry-ignored": Patch("begin_dial_refusal", "grant_is_over(v)", "false"),
     "any-pod": Patch("begin_dial_refusal", "v.granted_pod_uid <> p_pod_uid", "false"),
     "any-worker": Patch("worker_owns", "AND owner_pod_uid = p_pod_uid", ""),
     "sid-overwritten": Patch("record_placed", "v.call_sid IS NOT NULL THEN", "false THEN"),
@@ -138,11 +139,16 @@ def break_database(url: str, defect: str) -> None:
 def put(url: str, defect: str, patch: Patch) -> None:
     """The same for a patch that may be another's. Raises LookupError where it is not found."""
     with psycopg.connect(url, autocommit=True) as connection:
-        statement = patch.new
-        if patch.function:
-            row = connection.execute("SELECT pg_get_functiondef(%s::regproc)", (patch.function,)).fetchone()
-            assert row is not None
-            if patch.old not in row[0]:
-                raise LookupError(f"defect {defect}: {patch.function} has no {patch.old!r} any more; write it anew")
-            statement = row[0].replace(patch.old, patch.new)
-        connection.execute(statement.encode())
+        apply(connection, defect, patch)
+
+
+def apply(connection: psycopg.Connection[TupleRow], defect: str, patch: Patch) -> None:
+    """The same in a transaction of the caller's."""
+    statement = patch.new
+    if patch.function:
+        row = connection.execute("SELECT pg_get_functiondef(%s::regproc)", (patch.function,)).fetchone()
+        assert row is not None
+        if patch.old not in row[0]:
+            raise LookupError(f"defect {defect}: {patch.function} has no {patch.old!r} any more; write it anew")
+        statement = row[0].replace(patch.old, patch.new)
+    connection.execute(statement.encode())

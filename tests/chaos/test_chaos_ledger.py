@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from tests.chaos.battle import Plan, battle
 from tests.chaos.chaos_ledger import template
-from tests.chaos.defects import DEFECTS
+from tests.chaos.defects import DEFECTS, PATCHES, apply
 from tests.chaos.world import World
 
 
@@ -27,6 +28,13 @@ def test_the_ledger_is_right_whatever_happens_to_clients_and_server(books: tuple
 @pytest.mark.parametrize("defect", ["held-not-counted", "release-keeps-held", "revoke-takes-dialing"])
 def test_a_deliberate_defect_is_found(books: tuple[str, World], defect: str) -> None:
     assert battle(Plan(f"slice/{defect}", 5_000, clients=4, defect=defect, crashes=0), *books).violations
+
+
+@pytest.mark.parametrize("defect", PATCHES)
+def test_every_defect_still_fits_the_functions_that_it_breaks(books: tuple[str, World], defect: str) -> None:
+    with psycopg.connect(books[0]) as connection:
+        apply(connection, defect, PATCHES[defect])
+        connection.rollback()
 
 
 def test_there_are_enough_defects() -> None:

@@ -73,6 +73,12 @@ BAD_CAMPAIGNS: dict[str, tuple[dict[str, Any], str]] = {
         "less than or equal to 8",
     ),
     "a carrier without a name": ({"carrierRef": {}}, "carrierRef.name: Required value"),
+    "hours over midnight": (
+        {"schedule": {"windows": [{"days": ["Mon"], "from": "22:00", "to": "06:00"}]}},
+        "hours over midnight as two windows",
+    ),
+    "hours without a day": ({"schedule": {"windows": [{"days": [], "from": "09:00", "to": "18:00"}]}}, "at least 1"),
+    "a schedule that says nothing": ({"schedule": {"zone": "Callee"}}, "must have windows or notAfter"),
     "memory in words": ({"worker": {"resources": {"limits": {"memory": "much"}}}}, "resources.limits.memory"),
     "an effect that taints do not have": ({"worker": {"tolerations": [{"effect": "Maybe"}]}}, "Unsupported value"),
     "a consent without its time": (

@@ -150,7 +150,8 @@ async def _content(engine: AsyncEngine) -> dict[str, list[str]]:
         del row["script_digest"]  # compared by what it says: on the way its keys may change places
     for row in rows["contacts"]:
         person = people[row["id"]]
-        row |= {"phone": person.phone, "name": person.name, "wrapped_key": None}
+        # Zones are told anew when whatever lists the person is read again.
+        row |= {"phone": person.phone, "name": person.name, "wrapped_key": None, "time_zones": None}
     called = {row["id"]: people[row["contact_id"]].key for row in rows["calls"]}
     for row in rows["conversations"]:
         row["content"] = called[row["call_id"]].decrypt(SAID, bytes(row["content"]))

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     DO_NOT_CALL = "DoNotCall"
     NO_CONSENT = "NoConsent"
     NO_PRICE = "NoPrice"
+    OUTSIDE_CALLING_HOURS = "OutsideCallingHours"
     RETRY_SCHEDULED = "RetryScheduled"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"
@@ -100,6 +101,21 @@ class CallSessionStatus(ApiModel):
     result: SessionResult | None = None
     conditions: list[Condition] = conditions_field()
 
+
+# As a session is born: its turn has not come. Most wait for nothing else, and saying so to each would cost a write.
+STATUS_DEFAULT: dict[str, Any] = {
+    "state": SessionState.PENDING.value,
+    "reason": Reason.NO_CAPACITY.value,
+    "conditions": [
+        {
+            "type": "Admitted",
+            "status": "Unknown",
+            "reason": Reason.NO_CAPACITY.value,
+            "message": "no worker's slot has been given to it yet",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ],
+}
 
 SPEC_RULES: dict[str, Any] = rules(
     *(

@@ -13,6 +13,7 @@ from callfleet_core.api.common import (
     Condition,
     Currency,
     Message,
+    Moment,
     Money,
     ObjectName,
     RunId,
@@ -22,35 +23,42 @@ from callfleet_core.api.common import (
     rule,
     rules,
 )
+from callfleet_core.api.schedule import ZONE_RULE, Schedule
 from callfleet_core.phone import E164_PATTERN
-from callfleet_core.script import ApiModel, CallScript, Line, Question
+from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
 PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=16)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
 
 
 # With up to three decimals; a rule of the spec says how much.
+# What Kubernetes takes for labels and taints.
+LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
 
 
 class ConsentSpec(ApiModel):
     """That a person agreed to be called; without it the session waits with NoConsent."""
 
-    kind: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+    kind: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TEXT_PATTERN)] = Field(
         description='What was agreed to, such as "express-written".'
     )
-    source: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=TEXT_PATTERN)] = Field(
         description="Where it can be proven: a form, a record's id."
     )
-    time: datetime = Field(description="When it was given.")
+    time: Moment = Field(description="When it was given, such as 2026-01-31T09:00:00Z.")
 
 
 class InlineContact(ApiModel):
     """A person to call."""
 
     phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
-    name: Annotated[str, StringConstraints(max_length=100)] | None = None
+    name: Annotated[str, StringConstraints(max_length=100, pattern=TEXT_PATTERN)] | None = None
     consent: ConsentSpec | None = None
+    time_zone: TimeZone | None = Field(
+        default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
+    )
 
 
 class KeyRef(ApiModel):
@@ -58,7 +66,8 @@ class KeyRef(ApiModel):
 
     name: ObjectName
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        default="contacts.csv", description="Holds CSV: phone, name, consent_kind, consent_source, consent_time."
+        default="contacts.csv",
+        description="Holds CSV: phone, name, consent_kind, consent_source, consent_time, time_zone.",
     )
 
 
@@ -144,7 +153,7 @@ class Attempts(ApiModel):
 class Llm(ApiModel):
     """The language model."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
+    model: Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")] = Field(
         description="Its name as Ollama knows it; a changed one is pulled first, and the old one serves meanwhile."
     )
 
@@ -152,7 +161,7 @@ class Llm(ApiModel):
 class Agent(ApiModel):
     """What the agent says and asks."""
 
-    persona: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    persona: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=TEXT_PATTERN)]
     llm: Llm
     opening: Line = Field(description="The first words; say who calls and why.")
     closing: Line = Field(description="The last words.")
@@ -189,16 +198,16 @@ class Resources(ApiModel):
 class Toleration(ApiModel):
     """A taint that worker pods tolerate."""
 
-    key: Annotated[str, StringConstraints(max_length=253)] | None = None
+    key: Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=253)] | None = None
     operator: Literal["Exists", "Equal"] = "Exists"
-    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    value: Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)] | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
 class Worker(ApiModel):
     """The pods that make the calls. Campaigns with the same worker share a pool."""
 
-    image: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
+    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None = Field(
         default=None, description="The worker's image; the installation's own unless said."
     )
     slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
@@ -229,7 +238,9 @@ class CampaignSpec(ApiModel):
     )
     currency: Currency = Field(default="USD", description="Of all limits here; cannot be changed.")
     time_zone: TimeZone = Field(
-        default="UTC", description="Of daily and monthly limits, and of dates that people say; cannot be changed."
+        default="UTC",
+        description="Of daily and monthly limits, of dates that people say, and of a schedule that goes by it;"
+        " cannot be changed.",
     )
     carrier_ref: CarrierRef | None = Field(
         default=None, description="Whose account calls; the installation's unless said. Cannot be changed."
@@ -258,6 +269,7 @@ class CampaignSpec(ApiModel):
         description="Budgets that must all cover each call; a missing one makes calls wait.",
     )
     call: CallSpec
+    schedule: Schedule | None = Field(default=None, description="When calls may begin; at any hour unless said.")
     pacing: Pacing = Field(default=Pacing())
     attempts: Attempts = Field(default=Attempts())
     agent: Agent
@@ -345,6 +357,12 @@ class CampaignStatus(ApiModel):
 
 
 _UNCHANGED = "self.%s == oldSelf.%s"
+_GPU = "nvidia__dot__com__slash__gpu"
+_TOLERATED = "!has(self.worker.tolerations) || self.worker.tolerations.all(t, %s)"
+_REQUESTED = (
+    "!has(self.worker.resources.requests.%s) || !has(self.worker.resources.limits.%s) || "
+    "quantity(self.worker.resources.requests.%s).compareTo(quantity(self.worker.resources.limits.%s)) <= 0"
+)
 
 SPEC_RULES: dict[str, Any] = rules(
     *(
@@ -366,6 +384,7 @@ SPEC_RULES: dict[str, Any] = rules(
         " && quantity(self.pacing.callsPerSecond).compareTo(quantity('100')) <= 0)",
         "pacing.callsPerSecond must be above 0 and at most 100: to stop a campaign, set suspend",
     ),
+    ZONE_RULE,
     rule(
         "self.runID != oldSelf.runID || self.contacts == oldSelf.contacts",
         "contacts cannot be changed within a run: give a new runID to call another list",
@@ -389,6 +408,26 @@ SPEC_RULES: dict[str, Any] = rules(
         f"quantity(self.worker.resources.limits.memory).isGreaterThan(quantity('{DEFAULT_MEMORY}')))",
         f"more than {SLOTS_IN_DEFAULT_MEMORY} slotsPerWorker need worker.resources.limits.memory above "
         f"{DEFAULT_MEMORY}: about 1 GB, and 250 MB for each call",
+    ),
+    *(
+        rule(
+            _REQUESTED % ((name,) * 4),
+            f"worker.resources.requests.{name} must not be above worker.resources.limits.{name}",
+        )
+        for name in ("cpu", "memory")
+    ),
+    rule(
+        f"!has(self.worker.resources.requests.{_GPU}) || (has(self.worker.resources.limits.{_GPU}) && "
+        f"self.worker.resources.requests.{_GPU} == self.worker.resources.limits.{_GPU})",
+        "worker.resources.requests of GPUs must be what worker.resources.limits says, or be left out",
+    ),
+    rule(
+        _TOLERATED % "t.operator != 'Exists' || !has(t.value) || t.value == ''",
+        "worker.tolerations with a value need the operator Equal",
+    ),
+    rule(
+        _TOLERATED % "t.operator != 'Equal' || (has(t.key) && t.key != '')",
+        "worker.tolerations without a key need the operator Exists",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

@@ -96,6 +96,8 @@ class Contact(Base):
     wrapped_key: Mapped[bytes | None]
     erased_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    # In which the number may be; empty: it tells none, NULL: nobody has looked yet.
+    time_zones: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 
 
 class Consent(Base):
@@ -130,6 +132,8 @@ class CampaignRow(Base):
     # The campaign's own pace, if it has one, and when it lets the next call be dialled.
     calls_per_second: Mapped[Decimal | None] = mapped_column(Numeric(8, 3))
     next_dial_at: Mapped[datetime | None]
+    # When calls may begin, if it has a schedule.
+    hours: Mapped[dict[str, Any] | None]
 
 
 class CampaignContact(Base):
@@ -151,6 +155,7 @@ class CampaignContact(Base):
     state: Mapped[str | None]
     disposition: Mapped[str | None]
     finished_at: Mapped[datetime | None]
+    time_zone: Mapped[str | None]
 
 
 class ContactList(Base):
@@ -175,6 +180,7 @@ class ContactListEntry(Base):
     )
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     contact_id: Mapped[UUID] = mapped_column(ForeignKey("contacts.id"))
+    time_zone: Mapped[str | None]
 
 
 class CampaignRunList(Base):

@@ -31,6 +31,7 @@ class HoldResult(StrEnum):
     NO_CONSENT = "NoConsent"
     SUSPENDED = "Suspended"
     STOPPED = "Stopped"
+    OUTSIDE_CALLING_HOURS = "OutsideCallingHours"
     WINDOW_CLOSED = "WindowClosed"
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from callfleet_core.api.callsession import Reason
 from callfleet_core.pricing import CostLine
+from callfleet_operator.plan.hours import Hours, next_opening, why_never
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.turns import Share, Turns, plan_leads
 
@@ -53,6 +54,8 @@ class PendingSession:
     retry_at: datetime | None = None
     # Another call to the same number is open.
     number_busy: bool = False
+    # The time zones in which the person may be; none: nobody knows.
+    zones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class CampaignView:
     share: Share = field(default_factory=Share)
     # Its own pace, if it has one.
     pace: Pace | None = None
+    # When it may call; None: at any time.
+    hours: Hours | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ class _Books:
     planned_micros: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     # Accounts whose money is held, and what the first session that waits for it needs: nobody behind it takes it.
     awaited_micros: dict[str, int] = field(default_factory=dict)
+    # When campaigns may next call people of these zones; None: at no time that can be told.
+    openings: dict[tuple[tuple[str, str], tuple[str, ...]], datetime | None] = field(default_factory=dict)
     # Sessions of each campaign that wait for its own pace.
     paced: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     admitted: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -141,6 +148,20 @@ def plan_admissions(snapshot: Snapshot, now: datetime) -> list[Admit | Wait]:
             turns.took(session.campaign)
         decisions.append(decision)
     return decisions
+
+
+def plan_openings(snapshot: Snapshot, now: datetime) -> dict[tuple[str, str], datetime]:
+    """When each campaign may next call somebody who waits: `now`, or the next opening; not in it: at no time."""
+    people = {(session.campaign, session.zones) for session in snapshot.pending}
+    openings: dict[tuple[str, str], datetime] = {}
+    for key, zones in people:
+        campaign = snapshot.campaigns.get(key)
+        if campaign is None:
+            continue
+        opening = now if campaign.hours is None else next_opening(campaign.hours, zones, now)
+        if opening is not None:
+            openings[key] = min(opening, openings.get(key, opening))
+    return openings
 
 
 def leads_after(snapshot: Snapshot, decisions: Sequence[Admit | Wait], passed_s: float) -> dict[tuple[str, str], float]:
@@ -185,10 +206,25 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
     return Admit(session, slots.popleft())
 
 
+def _closed(session: PendingSession, hours: Hours, books: _Books, now: datetime) -> Wait | None:
+    """Waits for the next hour in which the person may be called; None: it is one."""
+    key = (session.campaign, session.zones)
+    if key not in books.openings:
+        books.openings[key] = next_opening(hours, session.zones, now)
+    opening = books.openings[key]
+    if opening is not None and opening <= now:
+        return None
+    message = "" if opening else why_never(hours, session.zones, now)
+    return Wait(session, Reason.OUTSIDE_CALLING_HOURS, retry_at=opening, message=message)
+
+
 def _pacing(
     session: PendingSession, carrier: str, campaign: CampaignView, snapshot: Snapshot, books: _Books, now: datetime
 ) -> Wait | None:
-    """What keeps a call that could be made from being made now: calls that are open, or the campaign's own pace."""
+    """What keeps a call that could be made from being made now: the hour, calls that are open, the campaign's pace."""
+    closed = None if campaign.hours is None else _closed(session, campaign.hours, books, now)
+    if closed is not None:
+        return closed
     admitted = books.admitted[session.campaign]
     if campaign.share.open_calls + admitted >= campaign.max_concurrent:
         message = f"{campaign.max_concurrent} calls of the campaign are open (pacing.maxConcurrent)"

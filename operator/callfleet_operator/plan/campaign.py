@@ -124,8 +124,10 @@ def _summary(waiting: Sequence[dict[str, Any]], view: CampaignView, currency: st
 
 
 def _waits(entry: dict[str, Any], workers: WorkersView) -> str:
-    """How many wait for what; for a worker, with what keeps it from serving."""
+    """How many wait for what; for hours until when, and for a worker with what keeps it from serving."""
     text = f"{entry['reason']}: {entry['count']} wait"
+    if entry["reason"] == Reason.OUTSIDE_CALLING_HOURS.value and entry.get("retryAt"):
+        return f"{text}, the first until {entry['retryAt']}"
     if entry["reason"] != Reason.NO_CAPACITY.value or workers.problem is None:
         return text
     reason, message = workers.problem

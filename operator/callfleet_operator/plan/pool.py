@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from callfleet_operator.objects import Campaign, Pod
+from callfleet_core.api.callsession import Reason
+from callfleet_operator.objects import Campaign, Pod, Session, parse_time
+from callfleet_operator.plan.hours import Hours, is_over
 
+# Workers are started so long before the hours in which a campaign may call: an image is pulled, models are loaded.
+WARM_UP = timedelta(minutes=5)
 # A worker stays marked so long after its last call: between two calls it need not be marked anew.
 MARKED_AFTER_CALL = timedelta(seconds=30)
 
@@ -23,6 +27,37 @@ def keeps_warm(campaign: Campaign) -> bool:
     return int(contacts.get("total", 0)) > int(contacts.get("done", 0))
 
 
+def hours_are_near(hours: Hours, opening: datetime | None, now: datetime, *, has_calls: bool) -> bool:
+    """Whether a campaign may call somebody now, or will within WARM_UP. `opening`: when it may next call somebody who
+    waits; None: nobody is known who waits and may ever be called. Then, calls that are open tell that it has hours.
+    """
+    if is_over(hours, now):
+        return False
+    return has_calls if opening is None else opening <= now + WARM_UP
+
+
+# What a session says while nothing but a slot or its turn is missing.
+WANTS_A_SLOT = {Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY}
+
+
+def wants_a_slot(session: Session, now: datetime, *, in_line: bool) -> bool:
+    """Whether a session could be called if it had a slot: now, or as soon as its hours begin and workers are there.
+
+    `in_line`: the last plan of admissions says so. Until one has judged it, a session only says what it was born with,
+    and may be one that must not be called.
+    """
+    text = session.status.get("reason")
+    if session.is_terminal or text is None:
+        return False
+    conditions = session.status.get("conditions") or []
+    if not in_line and all(item["status"] == "Unknown" for item in conditions if item["type"] == "Admitted"):
+        return False
+    retry_at = session.status.get("retryAt")
+    if text == Reason.OUTSIDE_CALLING_HOURS:
+        return retry_at is not None and parse_time(retry_at) <= now + WARM_UP
+    return text in WANTS_A_SLOT
+
+
 @dataclass(frozen=True)
 class Demand:
     """What one campaign asks of its pool: sessions that want a slot, and open attempts by the pods that they are on."""
@@ -35,7 +70,7 @@ class Demand:
     slots_per_worker: int
     min_workers: int
     max_workers: int
-    # It has people to call and may call them: its warm minimum counts.
+    # It has people to call and may call them, at this hour, too: its warm minimum counts.
     active: bool
     deleted: bool
 

@@ -30,8 +30,10 @@ from callfleet_operator.plan.admission import (
     Wait,
     leads_after,
     plan_admissions,
+    plan_openings,
 )
 from callfleet_operator.plan.model import serving_script
+from callfleet_operator.plan.pool import WANTS_A_SLOT
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
@@ -61,6 +63,12 @@ async def _cycle(context: Context) -> None:
     snapshot, sessions = await take_snapshot(context, await context.ledger.open_attempts())
     decisions = plan_admissions(snapshot, context.now())
     _remember_turns(context, snapshot, decisions)
+    context.openings = plan_openings(snapshot, context.now())
+    context.in_line = frozenset(
+        sessions[item.session.key].meta.uid
+        for item in decisions
+        if isinstance(item, Wait) and item.reason in WANTS_A_SLOT
+    )
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):
@@ -267,7 +275,6 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
-    await context.tell("CallSession", session.meta, "Admitted", f"{attempt['held']} held, on {admit.slot.pod_name}")
 
 
 def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
@@ -310,10 +317,17 @@ def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
     """Whether the status says this already. An expected time that moves is written again once it has passed."""
     if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
         return False
+    if wait.reason is Reason.OUTSIDE_CALLING_HOURS and wait.message != _message(status):
+        return False
     said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
     if said is None or meant is None or wait.reason is not Reason.PACING:
         return bool(said == meant)
     return parse_time(said) > now
+
+
+def _message(status: Mapping[str, Any]) -> str:
+    """What the condition Admitted says."""
+    return next((item["message"] for item in status.get("conditions") or [] if item["type"] == "Admitted"), "")
 
 
 # Reasons that somebody may want to act on; the others come and go by themselves.

@@ -18,6 +18,7 @@ from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Session
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.reconcile import budget, contacts
@@ -81,7 +82,7 @@ def _ask_for_pools(context: Context, namespace: str) -> None:
 
 async def mirror(context: Context, campaign: Campaign) -> None:
     """Says what begin_dial may count on, before anything else: a suspended or deleted campaign dials nobody."""
-    meta, pace = campaign.meta, campaign.spec.pacing.calls_per_second
+    meta, pace, hours = campaign.meta, campaign.spec.pacing.calls_per_second, hours_of(campaign.spec)
     await context.contacts.mirror_campaign(
         namespace=meta.namespace,
         name=meta.name,
@@ -90,6 +91,7 @@ async def mirror(context: Context, campaign: Campaign) -> None:
         suspended=campaign.spec.suspend,
         closed=meta.deleted,
         calls_per_second=None if pace is None else Decimal(pace),
+        hours=None if hours is None else hours.document(),
     )
     context.in_force[Key("Campaign", meta.namespace, meta.name)] = meta.version
 

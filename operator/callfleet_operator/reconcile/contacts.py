@@ -10,6 +10,7 @@ from callfleet_core.contacts import ConsentIn, ContactIn
 from callfleet_core.errors import PhoneError
 from callfleet_core.phone import normalise
 from callfleet_core.runs import ListUse, Run
+from callfleet_core.windows import TimeZoneError, person_zone
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Campaign, Key
 
@@ -69,11 +70,12 @@ def _inline(items: Sequence[InlineContact]) -> list[ContactIn]:
     for position, item in enumerate(items, start=1):
         try:
             number = normalise(item.phone)
-        except PhoneError as error:
+            zone = None if item.time_zone is None else person_zone(item.time_zone)
+        except (PhoneError, TimeZoneError) as error:
             raise ContactListError(f"contact {position}: {error}") from error
         if number in contacts:
             raise ContactListError(f"contact {position} has the same number as an earlier one: keep one of them")
         given = item.consent
         consent = ConsentIn(given.kind, given.source, given.time) if given else None
-        contacts[number] = ContactIn(number, item.name, consent)
+        contacts[number] = ContactIn(number, item.name, consent, zone)
     return list(contacts.values())

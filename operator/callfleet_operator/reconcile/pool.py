@@ -14,7 +14,18 @@ from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.kube import RefusedError
 from callfleet_operator.objects import Campaign, Key, Pod, PodProblem
-from callfleet_operator.plan.pool import Demand, PoolPlan, PoolView, keeps_warm, plan_marks, plan_pool, plan_wanted
+from callfleet_operator.plan.hours import hours_of, next_opening
+from callfleet_operator.plan.pool import (
+    Demand,
+    PoolPlan,
+    PoolView,
+    hours_are_near,
+    keeps_warm,
+    plan_marks,
+    plan_pool,
+    plan_wanted,
+    wants_a_slot,
+)
 from callfleet_operator.reconcile import protection
 from callfleet_operator.reconcile.pods import campaigns_of, can_serve, open_by_pod, placed
 
@@ -22,8 +33,6 @@ _log = structlog.get_logger(__name__)
 RECHECK_S = 5.0
 # A Campaign says so soon after a change of its pods.
 SHOWN_AFTER_S = 1.0
-# What a session says while nothing but a slot or its turn is missing.
-_WANTS_A_SLOT = {"NoCapacity", "Pacing", "NumberBusy"}
 
 
 async def reconcile(context: Context, key: Key) -> None:
@@ -78,7 +87,7 @@ def _view(
 def _demand(
     context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt], own: set[str], earlier: set[str]
 ) -> Demand:
-    meta, worker = campaign.meta, campaign.spec.worker
+    meta, worker, now = campaign.meta, campaign.spec.worker, context.now()
     sessions = context.store.sessions(meta.namespace, meta.name)
     where = Counter(
         "own" if item.granted_pod_uid in own else "earlier" if item.granted_pod_uid in earlier else "others"
@@ -86,7 +95,7 @@ def _demand(
         if (item.namespace, item.campaign) == (meta.namespace, meta.name) and item.state in OPEN_STATES
     )
     return Demand(
-        waiting=sum(item.status.get("reason") in _WANTS_A_SLOT and not item.is_terminal for item in sessions),
+        waiting=sum(wants_a_slot(item, now, in_line=item.meta.uid in context.in_line) for item in sessions),
         on_own=where["own"],
         on_earlier=where["earlier"],
         on_others=where["others"],
@@ -94,9 +103,19 @@ def _demand(
         slots_per_worker=worker.slots_per_worker,
         min_workers=worker.min_workers,
         max_workers=worker.max_workers,
-        active=keeps_warm(campaign),
+        active=keeps_warm(campaign) and _hours_are_near(context, campaign, has_calls=bool(where)),
         deleted=meta.deleted,
     )
+
+
+def _hours_are_near(context: Context, campaign: Campaign, *, has_calls: bool) -> bool:
+    hours, now = hours_of(campaign.spec), context.now()
+    if hours is None:
+        return True
+    by_callees_clock = hours.windows and hours.zone is None
+    known = context.openings.get((campaign.meta.namespace, campaign.meta.name))
+    opening = known if by_callees_clock else next_opening(hours, (), now)
+    return hours_are_near(hours, opening, now, has_calls=has_calls)
 
 
 def _remember(context: Context, key: Key, plan: PoolPlan, pods: Sequence[Pod]) -> None:

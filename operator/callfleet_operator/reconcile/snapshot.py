@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
@@ -21,6 +22,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Campaign, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
+from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import account_keys
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
@@ -94,7 +96,7 @@ async def _campaigns(context: Context, attempts: Sequence[OpenAttempt]) -> dict[
         share = Share(spec.weight, live[key], context.turns.leads_s.get(key, 0.0))
         per_second = spec.pacing.calls_per_second
         pace = Pace(Decimal(per_second), next_dials.get(key), granted[key]) if per_second else None
-        return CampaignView(spec.suspend, spec.pacing.max_concurrent, share, pace)
+        return CampaignView(spec.suspend, spec.pacing.max_concurrent, share, pace, hours_of(spec))
 
     return {(item.meta.namespace, item.meta.name): view(item) for item in campaigns}
 
@@ -128,11 +130,30 @@ async def _with_what_postgres_knows(context: Context, waiting: Sequence[_Candida
         [(item.session.spec.contact_id, item.terms.carrier) for item in waiting]
     )
     retries = await _retry_times(context, waiting)
+    zones = await _callee_zones(context, waiting)
     worst = _worst_case(context)
     return [
-        _pending(item, prospect, worst(prospect.prefix, item.session.spec.max_duration_seconds), retries.get(item.key))
+        _pending(
+            item, prospect, worst(prospect.prefix, item.session.spec.max_duration_seconds), retries.get(item.key),
+            zones.get(item.key, ()),
+        )
         for item, prospect in zip(waiting, prospects, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+async def _callee_zones(context: Context, waiting: Sequence[_Candidate]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The time zones of whoever is called by their own clock; nobody else's are asked for."""
+    by_run: dict[tuple[str, str, str], list[_Candidate]] = {}
+    for item in waiting:
+        if item.terms.by_callees_clock:
+            run = (item.key[0], item.session.spec.campaign, item.session.spec.run_id)
+            by_run.setdefault(run, []).append(item)
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for run, of_it in by_run.items():
+        people = {item.key: UUID(item.session.spec.contact_id) for item in of_it}
+        zones = await context.contacts.callee_zones(list(people.values()), run)
+        found |= {key: zones[person] for key, person in people.items()}
+    return found
 
 
 async def _retry_times(context: Context, waiting: Sequence[_Candidate]) -> dict[tuple[str, str], datetime]:
@@ -169,6 +190,7 @@ class _Terms:
     budgets_found: bool
     carrier: str | None
     model_ready: bool
+    by_callees_clock: bool
 
 
 class _TermsOfCampaigns:
@@ -197,11 +219,17 @@ class _TermsOfCampaigns:
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
         sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
         model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
-        return _Terms(pool, accounts, found, sid, model.serving is not None)
+        hours = hours_of(campaign.spec)
+        by_callees_clock = hours is not None and bool(hours.windows) and hours.zone is None
+        return _Terms(pool, accounts, found, sid, model.serving is not None, by_callees_clock)
 
 
 def _pending(
-    item: _Candidate, prospect: Prospect, lines: tuple[CostLine, ...] | None, retry_at: datetime | None
+    item: _Candidate,
+    prospect: Prospect,
+    lines: tuple[CostLine, ...] | None,
+    retry_at: datetime | None,
+    zones: tuple[str, ...],
 ) -> PendingSession:
     session, campaign, terms = item.session, item.campaign, item.terms
     return PendingSession(
@@ -222,6 +250,7 @@ def _pending(
         refusal=Reason(prospect.refusal) if prospect.refusal else None,
         retry_at=retry_at,
         number_busy=prospect.number_busy,
+        zones=zones,
     )
 
 

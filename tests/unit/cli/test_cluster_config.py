@@ -4,7 +4,6 @@ import datetime as dt
 import ipaddress
 import json
 import os
-import time
 import tomllib
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -147,7 +146,7 @@ def test_a_zombie_is_not_alive() -> None:
     if pid == 0:
         os._exit(0)
     ticks = start_ticks(pid)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     try:
         assert not ProcessId(pid, ticks).is_alive()
     finally:

@@ -43,12 +43,26 @@ def test_columns_may_be_few_and_in_any_order() -> None:
         (HEADER + "+15550100100,Doe, Jane,written,form,2026-01-15T10:00:00Z\n", "more fields than columns"),
         (HEADER + '+15550100100,"Jane\n', "not CSV"),
         (HEADER + f"+15550100100,{'x' * 101},,,\n", "longer than 100"),
+        ("phone,time_zone\n+15550100100,CET\n", "row 2: time_zone: there is no such time zone"),
+        ("phone,time_zone\n+15550100100,Mars/Olympus\n", "Area/City, such as America/New_York"),
+        ("phone,time_zone\n+15550100100,right/Europe/Berlin\n", "no such time zone"),
         (HEADER + "1,,,,\n" * 8, r"\(and 3 more\)"),
     ],
 )
 def test_a_wrong_list_says_where_and_what_to_change(text: str, message: str) -> None:
     with pytest.raises(ContactListError, match=message):
         parse_contacts(text)
+
+
+def test_a_contacts_time_zone_is_kept_as_it_is_stated() -> None:
+    found = parse_contacts("time_zone,phone\nEurope/Berlin,+15550100100\n,+15550100101\n")
+    assert [item.time_zone for item in found] == ["Europe/Berlin", None]
+
+
+def test_no_error_repeats_a_zone_that_may_be_a_name() -> None:
+    with pytest.raises(ContactListError) as raised:
+        parse_contacts("phone,time_zone\n+15550100100,Roe/Jane\n")
+    assert "Jane" not in str(raised.value)
 
 
 def test_no_error_repeats_a_person() -> None:

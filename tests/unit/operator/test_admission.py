@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from hypothesis import given
@@ -18,7 +18,9 @@ from callfleet_operator.plan.admission import (
     PendingSession,
     Wait,
     plan_admissions,
+    plan_openings,
 )
+from callfleet_operator.plan.hours import Hours, Window
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.turns import Share
 
@@ -201,6 +203,64 @@ def test_a_time_that_is_expected_stays_the_same_while_the_pace_is_kept() -> None
     assert [item.retry_at for item in first if isinstance(item, Wait)][1:] == [
         item.retry_at for item in rest if isinstance(item, Wait)
     ]
+
+
+# 09:00 in UTC is 04:00 in New York; Monday's office begins at 14:00 in UTC.
+NINE_TO_FIVE = Hours((Window(frozenset(range(1, 6)), 9 * 60, 17 * 60),))
+NEW_YORK, BERLIN = ("America/New_York",), ("Europe/Berlin",)
+MONDAY = NOW + timedelta(days=1)
+
+
+def scheduled(*sessions: PendingSession, hours: Hours, now: datetime, **more: object) -> list[Admit | Wait]:
+    view = CampaignView(False, 100, Share(), hours=hours)
+    base = snapshot(*sessions, limit=None)
+    campaigns = {item.campaign: view for item in sessions}
+    return plan_admissions(replace(base, campaigns=campaigns, **more), now)  # type: ignore[arg-type]  # by field name
+
+
+def test_people_are_called_in_their_own_hours_and_the_others_know_when() -> None:
+    sessions = session(0, zones=NEW_YORK), session(1, zones=BERLIN), session(2, zones=(*NEW_YORK, *BERLIN))
+    decisions = scheduled(*sessions, hours=NINE_TO_FIVE, now=MONDAY)
+    assert reasons(decisions) == ["OutsideCallingHours", "admit", "OutsideCallingHours"]
+    assert [item.retry_at for item in decisions if isinstance(item, Wait)] == [MONDAY + timedelta(hours=5)] * 2
+    late = MONDAY + timedelta(hours=7)  # 17:00 in Berlin
+    assert reasons(scheduled(*sessions, hours=NINE_TO_FIVE, now=late)) == ["admit"] + ["OutsideCallingHours"] * 2
+    before = scheduled(session(1, zones=BERLIN), hours=NINE_TO_FIVE, now=late - timedelta(microseconds=1))
+    assert reasons(before) == ["admit"]
+
+
+def test_who_may_not_be_called_at_this_hour_takes_nobodys_slot_money_or_pace() -> None:
+    asleep, awake = session(0, zones=NEW_YORK), session(1, zones=BERLIN)
+    pace = Pace(Decimal("0.001"))
+    view = CampaignView(False, 1, Share(), pace, NINE_TO_FIVE)
+    narrow = replace(snapshot(asleep, awake, slots=1, limit=HOLD), campaigns={asleep.campaign: view})
+    assert reasons(plan_admissions(narrow, MONDAY)) == ["OutsideCallingHours", "admit"]
+    # Held money that comes back is kept for whoever could be called with it.
+    held = replace(snapshot(asleep, session(1, zones=BERLIN, hold_micros=1_000), limit=HOLD, held=30_000))
+    decisions = plan_admissions(replace(held, campaigns={asleep.campaign: replace(view, max_concurrent=9)}), MONDAY)
+    assert reasons(decisions) == ["OutsideCallingHours", "admit"]
+
+
+def test_a_person_of_no_known_zone_and_a_campaign_that_is_over_are_told_why() -> None:
+    (nowhere,) = scheduled(session(0), hours=NINE_TO_FIVE, now=MONDAY)
+    assert isinstance(nowhere, Wait)
+    assert (nowhere.reason, nowhere.retry_at) == (Reason.OUTSIDE_CALLING_HOURS, None)
+    assert "no time zone" in nowhere.message
+    (over,) = scheduled(session(0, zones=BERLIN), hours=replace(NINE_TO_FIVE, not_after=MONDAY), now=MONDAY)
+    assert isinstance(over, Wait)
+    assert (over.reason, over.retry_at) == (Reason.OUTSIDE_CALLING_HOURS, None)
+    assert "notAfter" in over.message
+
+
+def test_a_campaigns_next_opening_is_that_of_the_first_who_may_be_called() -> None:
+    sessions = session(0, zones=NEW_YORK), session(1, zones=BERLIN, hold_micros=None), session(2, "other")
+    views = {key: CampaignView(False, 9, hours=hours) for key, hours in (
+        (("sales", "spring"), NINE_TO_FIVE), (("sales", "other"), NINE_TO_FIVE))}  # fmt: skip
+    view = replace(snapshot(*sessions), campaigns=views)
+    assert plan_openings(view, NOW) == {("sales", "spring"): MONDAY - timedelta(hours=1)}
+    assert plan_openings(view, MONDAY) == {("sales", "spring"): MONDAY}
+    free = {key: replace(item, hours=None) for key, item in views.items()}
+    assert plan_openings(replace(view, campaigns=free), NOW) == dict.fromkeys(views, NOW)
 
 
 @given(

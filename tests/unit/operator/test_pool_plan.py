@@ -10,18 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callfleet_operator.objects import Campaign, Meta, Pod
+from callfleet_core.api.callsession import STATUS_DEFAULT, CallSessionSpec
+from callfleet_operator.objects import Campaign, Meta, Pod, Session
+from callfleet_operator.plan.hours import Hours
 from callfleet_operator.plan.pool import (
     MARKED_AFTER_CALL,
+    WARM_UP,
     Demand,
     PoolPlan,
     PoolView,
     Wanted,
+    hours_are_near,
     keeps_warm,
     place_pods,
     plan_marks,
     plan_pool,
     plan_wanted,
+    wants_a_slot,
 )
 from callfleet_operator.plan.slots import Place, packed_slots
 
@@ -201,6 +206,45 @@ def test_marks_follow_calls_and_outlast_them_a_little() -> None:
     assert (at_once.mark, at_once.release) == ((busy,), ())
     later = plan_marks([busy, quiet, free], live, {quiet.meta.uid: NOW - MARKED_AFTER_CALL}, NOW)
     assert later.release == (quiet,)
+
+
+def waits(reason: str | None, retry_at: str | None = None, state: str = "Pending") -> Session:
+    meta = pod(0).meta
+    spec = CallSessionSpec(campaign="spring", contact_id="0192f0c4-0000-7000-8000-000000000000")
+    conditions = [{"type": "Admitted", "status": "False"}]
+    return Session(meta, spec, {"state": state, "reason": reason, "retryAt": retry_at, "conditions": conditions})
+
+
+@pytest.mark.parametrize(
+    ("session", "wants"),
+    [
+        (waits("NoCapacity"), True),
+        (waits("Pacing", "2026-11-22T23:00:00Z"), True),
+        (waits("NoConsent"), False),
+        (waits(None), False),
+        (waits("NoCapacity", state="Completed"), False),
+        (waits("OutsideCallingHours", "2026-11-22T09:05:00Z"), True),
+        (waits("OutsideCallingHours", "2026-11-22T09:05:01Z"), False),
+        (waits("OutsideCallingHours", "2026-11-22T08:59:00Z"), True),  # they have begun: it is not said yet
+        (waits("OutsideCallingHours"), False),
+    ],
+)
+def test_workers_are_made_for_who_could_be_called_now_or_soon(session: Session, *, wants: bool) -> None:
+    assert wants_a_slot(session, NOW, in_line=False) is wants
+
+
+def test_a_session_wants_no_worker_before_a_plan_has_judged_it() -> None:
+    born = replace(waits("NoCapacity"), status=STATUS_DEFAULT)
+    assert not wants_a_slot(born, NOW, in_line=False)
+    assert wants_a_slot(born, NOW, in_line=True)
+
+
+def test_hours_are_near_from_a_while_before_somebody_may_be_called_until_nobody_may() -> None:
+    hours = Hours(not_after=NOW + timedelta(hours=1))
+    for opening, near in ((NOW, True), (NOW + WARM_UP, True), (NOW + WARM_UP + timedelta(seconds=1), False)):
+        assert hours_are_near(hours, opening, NOW, has_calls=True) is near
+    assert [hours_are_near(hours, None, NOW, has_calls=calls) for calls in (True, False)] == [True, False]
+    assert not hours_are_near(hours, NOW, NOW + timedelta(hours=1), has_calls=True)
 
 
 @dataclass

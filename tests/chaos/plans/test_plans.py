@@ -13,7 +13,7 @@ from tests.chaos.plans.faults import Fault
 from tests.chaos.plans.play import Plan, Result, play
 from tests.chaos.plans.workflows import WORKFLOWS
 
-SLICE = 18
+SLICE = 12
 
 
 class References(dict[str, Result]):

@@ -31,11 +31,12 @@ class Defect:
     moment: Moment = "before"
     which: int = 0
 
-    def plan(self, reference: Result) -> Plan:
-        """The plan by which it shows."""
+    def plans(self, reference: Result) -> Iterator[Plan]:
+        """The plan by which it shows, then those beside it: no two runs write in quite the same order."""
         labels = reference.requests if self.kind == "conflict" else reference.writes
         found = [index for index, label in enumerate(labels) if re.search(self.at, label)]
-        return Plan(self.workflow, Fault(self.kind, found[self.which], self.moment))
+        for aside in (0, -1, 1, -2, 2, -3, 3):
+            yield Plan(self.workflow, Fault(self.kind, found[self.which] + aside, self.moment))
 
 
 @contextmanager

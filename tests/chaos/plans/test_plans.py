@@ -79,7 +79,11 @@ def test_a_worker_whose_making_was_not_answered_is_not_made_again(references: Re
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_deliberate_defect_is_found(name: str, references: References, opened: Databases) -> None:
     defect = DEFECTS[name]
-    plan = defect.plan(references[defect.workflow])
-    assert play(plan, opened, references[plan.workflow]).wrong == []
-    with broken(name):
-        assert play(plan, opened, references[plan.workflow]).wrong
+    reference = references[defect.workflow]
+    for plan in defect.plans(reference):
+        with broken(name):
+            found = play(plan, opened, reference).wrong
+        if found:
+            assert play(plan, opened, reference).wrong == []
+            return
+    pytest.fail(f"{name} shows in no plan")

@@ -48,6 +48,7 @@ class Books(Protocol):
         self.beside: dict[UUID, Beside] = {}
         self.of_session: defaultdict[str, list[Attempt]] = defaultdict(list)
         self._unsettled: dict[UUID, Attempt] = {}
+        self._rows: dict[UUID, tuple[object, AttemptRow]] = {}
 
     @property
     def now(self) -> datetime:
@@ -116,7 +117,16 @@ class Books(Protocol):
         return max(past, key=lambda each: each.item.number) if past else None
 
     def row(self, attempt: Attempt) -> AttemptRow:
-        """An attempt as the operator reads it."""
+        """An attempt as the operator reads it; what is settled is remembered, since retries are looked up by it."""
+        if attempt.state != "settled":
+            return self._row(attempt)
+        signature = attempt.end_status, attempt.reason, attempt.actual
+        known = self._rows.get(attempt.item.id)
+        if known is None or known[0] != signature:
+            known = self._rows[attempt.item.id] = signature, self._row(attempt)
+        return known[1]
+
+    def _row(self, attempt: Attempt) -> AttemptRow:
         item, beside = attempt.item, self.beside[attempt.item.id]
         request = beside.request
         past = [each for each in self.of_session[request.session_name] if each.state != "revoked"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -47,6 +47,9 @@ class Call:
     # From when on its duration can be read.
     known_from: datetime | None = None
     task: asyncio.Task[None] | None = None
+    # Picked up or over; over.
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Exchange:
@@ -91,6 +94,7 @@ class Exchange:
         if chance < manners.answered:
             await asyncio.sleep(min(rings_s, call.ring_timeout_s - 1))
             call.status, call.answered = "in-progress", self._books.now
+            call.told.set()
             self._books.record_placed(call.attempt, call.sid)
             self._books.record_answered(call.attempt, call.sid)
             await asyncio.sleep(talks_s)
@@ -114,6 +118,8 @@ class Exchange:
     def _end(self, call: Call, status: str) -> None:
         now, late = self._books.now, self._late
         call.status, call.ended = status, now
+        call.told.set()
+        call.over.set()
         talked = now - call.answered if call.answered else timedelta()
         call.duration_s = min(call.time_limit_s, -(-int(talked / timedelta(milliseconds=1)) // 1_000))
         slow = late.random() < self._manners.late_durations

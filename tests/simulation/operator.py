@@ -46,8 +46,8 @@ from callfleet_operator.store import Store
 _LEFT_OUT: Final = frozenset({"Recovery", "Records", "Bill"})
 # What looks at many things comes at most this often, however much happens, and so often while nothing does.
 _PAUSES_S: Final[Mapping[str, float]] = {
-    "Admission": 3.0, "Attempts": 4.0, "Pool": 8.0, "Budget": 30.0, "Installation": 30.0, "ContactLists": 60.0,
-    "Models": 15.0, "Campaign": 4.0,
+    "Admission": 5.0, "Attempts": 6.0, "Pool": 15.0, "Budget": 30.0, "Installation": 30.0, "ContactLists": 60.0,
+    "Models": 15.0, "Campaign": 5.0,
 }  # fmt: skip
 QUIET_S: Final = 240.0
 _TINY_S: Final = 0.001
@@ -122,6 +122,7 @@ class Operator(Engine):
         super().__init__(_settings(), self._is_deposed)
         self.servers, self.is_over = servers, False
         self._view_until_s = 0.0
+        self._instants: tuple[tuple[int, ...], list[float]] | None = None
         self._looked: dict[Key, tuple[float, tuple[int, ...]]] = {}
 
     def begin(self) -> None:
@@ -219,12 +220,17 @@ class Operator(Engine):
 
     def _next_instant_s(self, context: Context, after_s: float) -> float:
         """When a session is to be tried again, or a window ends, first after that moment of the loop."""
+        known = self._instants
+        if known is None or known[0] != self.servers.revision():
+            known = self._instants = self.servers.revision(), self._instants_s(context)
+        return min((each for each in known[1] if each > after_s), default=after_s + QUIET_S)
+
+    def _instants_s(self, context: Context) -> list[float]:
         beginning = self.servers.scenario.beginning
         told = (session.status.get("retryAt") for session in context.store.sessions() if not session.is_terminal)
         instants = [parse_time(text) for text in told if text is not None]
         instants += [each.window.end for each in self.servers.books.accounts.values() if each.window.end is not None]
-        seconds = ((instant - beginning).total_seconds() + 1 for instant in instants)
-        return min((each for each in seconds if each > after_s), default=after_s + QUIET_S)
+        return [(instant - beginning).total_seconds() + 1 for instant in instants]
 
     async def _audit_forever(self, context: Context) -> None:
         while True:

@@ -20,7 +20,7 @@ from callfleet_core.ledger import GRANT_EXPIRES_AFTER_S, HoldRequest
 from callfleet_core.money import parse_micros
 
 # What somebody changes is in force after a watch's event, a cycle and the writes of both.
-IN_FORCE_AFTER: Final = timedelta(seconds=15)
+IN_FORCE_AFTER: Final = timedelta(seconds=20)
 _RETRIED: Final = {"busy": "busy", "no-answer": "noAnswer"}
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_TOLD: Final = 20

@@ -104,12 +104,10 @@ class Worker:
     async def _follow(self, attempt: UUID, session: str, sid: str) -> None:
         """Until the call is over."""
         call = self.fleet.exchange.calls[sid]
-        told = False
-        while call.ended is None:
-            if call.answered is not None and not told:
-                told = True
-                self._report(session, attempt, "InProgress", sid)
-            await asyncio.sleep(1)
+        await call.told.wait()
+        if call.answered is not None:
+            self._report(session, attempt, "InProgress", sid)
+        await call.over.wait()
 
     def _report(self, session: str, attempt: UUID, state: str, sid: str | None) -> None:
         """Writes a session's state, if it is still bound by this attempt; what is refused is repaired by others."""

@@ -149,10 +149,6 @@ DEFECTS: Final[dict[str, tuple[Put, ...]]] = {
         (attempts, "_revocation", _no_reason),
         (admission, "plan_admissions", _whatever_is_suspended),
     ),
-    "begin-dial-forgets-windows": (
-        (Protocol, "_dial_refusal", _without("_dial_refusal", "WindowClosed")),
-        (attempts, "_revocation", _no_reason),
-    ),
     "begin-dial-keeps-no-pace": ((Pace, "makes_wait", _no_pause),),
     "whoever-was-reached-is-called-again": (
         (Protocol, "_is_called", _always_again),

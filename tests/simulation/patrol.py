@@ -24,6 +24,8 @@ EVERY_S: Final = 60.0
 STARVES_AFTER: Final = timedelta(minutes=15)
 # A retryAt that has passed is written anew, or the session goes on.
 PASSED_FOR: Final = timedelta(minutes=3)
+# Windows begin and end with the hour; zones are half an hour apart at least.
+SHORTEST_HOURS: Final = timedelta(minutes=15)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
@@ -32,6 +34,8 @@ class Patrol:
 
     def __init__(self, servers: Servers, referee: Referee, specs: dict[str, dict[str, Any]]) -> None:
         self._servers, self._referee, self._specs = servers, referee, specs
+        # Campaigns, people's zones and openings that were looked at.
+        self._openings: set[tuple[str, tuple[str, ...], str]] = set()
         self._could_since: dict[str, datetime] = {}
         # Until then somebody or something keeps everything from being as it should be.
         self.disturbed_until: datetime | None = None
@@ -51,6 +55,7 @@ class Patrol:
         sessions = list(self._servers.cluster.bodies["CallSession"].values())
         for body in sessions:
             self._reason(body, now)
+            self._opening(body, now)
         for name in self._specs:
             self._starving(name, [each for each in sessions if each["spec"]["campaign"] == name], now)
 
@@ -67,6 +72,24 @@ class Patrol:
             name = body["spec"]["campaign"]
             if name not in self._referee.wishes.stopped:
                 self._referee.wrong(now, f"{body['metadata']['name']} ({reason}) was to be tried again at {retry_at}")
+
+    def _opening(self, body: Body, now: datetime) -> None:
+        """Who waits for their hours is told the first moment of them: nobody's clock allowed it before."""
+        status = body.get("status") or {}
+        text = status.get("retryAt")
+        if status.get("reason") != Reason.OUTSIDE_CALLING_HOURS or text is None or parse_time(text) <= now:
+            return
+        person, opening = person_of(UUID(body["spec"]["contactID"])), parse_time(text)
+        asked = body["spec"]["campaign"], self._servers.scenario.people[person], text
+        if asked in self._openings:
+            return
+        self._openings.add(asked)
+        place = Place(body["spec"]["campaign"], body["spec"]["runID"], person)
+        before = (now + SHORTEST_HOURS * count for count in range(1, int((opening - now) / SHORTEST_HOURS) + 1))
+        if not self._referee.may_be_called(place, opening):
+            self._referee.wrong(now, f"{body['metadata']['name']} waits until {text}, when it may not be called either")
+        if any(self._referee.may_be_called(place, moment) for moment in before if moment < opening):
+            self._referee.wrong(now, f"{body['metadata']['name']} waits until {text}, and might be called before")
 
     def _starving(self, name: str, sessions: list[Body], now: datetime) -> None:
         """A campaign that could call somebody calls somebody."""

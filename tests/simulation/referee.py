@@ -126,7 +126,8 @@ class Referee:
                 balance = self._held[key] + self._spent[key]
                 if limit is not None and balance > limit:
                     self.wrong(now, f"{key}: {balance} held and spent above the limit of {limit}")
-                if not account.is_open(now):
+                opens, closes = account.window.start or now, account.window.end
+                if now < opens or (closes is not None and now >= closes):
                     self.wrong(now, f"{key}: held in a window that is not now's")
             begun = books.attempts[entry.attempt].begun_at
             start, end = account.window.start, account.window.end

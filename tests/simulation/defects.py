@@ -162,7 +162,6 @@ DEFECTS: Final[dict[str, tuple[Put, ...]]] = {
     "answered-calls-cost-nothing": ((settlement, "_price", _free_of_charge),),
     "a-cost-is-a-micro-too-high": ((settlement, "_price", _dearer),),
     "missing-evidence-is-not-asked-for": ((attempts, "_tend_live", _nothing),),
-    "grants-are-never-revoked": ((attempts, "_revocation", _no_reason),),
     "limits-are-never-changed": ((MemoryLedger, "set_limit", _only_the_first_limit),),
     "slots-are-given-twice": ((snapshot, "open_by_pod", _taken_twice),),
     "what-is-released-returns-twice": ((Protocol, "_release", _released_twice),),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 MOST_BEHIND_S: Final = 20.0
+# So many of the faults come while people are called, which may be an hour of the day.
+AMID_CALLS: Final = 0.6
 
 
 class Meddler:
@@ -26,10 +28,12 @@ class Meddler:
         self._world = world
         self._dice = world.scenario.chances.of("meddling")
         self._is_calm = False
+        # By how many were dialled before.
+        self._after_dials: dict[int, list[Callable[[], None]]] = {}
 
     def sow(self) -> None:
         """Every fault gets its instant; most of them in the hours in which somebody is called."""
-        faults = self._world.scenario.faults
+        faults, people = self._world.scenario.faults, len(self._world.scenario.people)
         kinds: tuple[tuple[int, Callable[[], None]], ...] = (
             (faults.restarts, self._restart), (faults.rivals, self._rival), (faults.lost_pods, self._lose_pod),
             (faults.outages, self._outage), (faults.stale_views, self._fall_behind), (faults.opt_outs, self._opt_out),
@@ -38,7 +42,16 @@ class Meddler:
         )  # fmt: skip
         for count, act in kinds:
             for _ in range(count):
-                self._world.loop.call_later(self._dice.uniform(60, DAY_S - 600), self._do, act)
+                if self._dice.random() < AMID_CALLS:
+                    self._after_dials.setdefault(self._dice.randrange(1, people), []).append(act)
+                else:
+                    self._world.loop.call_later(self._dice.uniform(60, DAY_S - 600), self._do, act)
+        self._world.referee.on_dial = self._dialled
+
+    def _dialled(self, count: int) -> None:
+        """Somebody was dialled, the day's so manieth."""
+        for act in self._after_dials.pop(count, ()):
+            self._world.loop.call_later(self._dice.uniform(0, 10), self._do, act)
 
     def _do(self, act: Callable[[], None]) -> None:
         if not self._is_calm:

@@ -25,7 +25,7 @@ from tests.simulation.database import (
     MemoryRuns,
     Way,
 )
-from tests.simulation.exchange import Exchange, MemoryCarrier, MemoryCarriers
+from tests.simulation.exchange import Exchange, MemoryCarrier, MemoryCarriers, OutageError
 from tests.simulation.kubernetes import Body, Cluster, MemoryKube
 from tests.simulation.scenario import Scenario
 
@@ -46,7 +46,7 @@ from callfleet_operator.store import Store
 _LEFT_OUT: Final = frozenset({"Recovery", "Records", "Bill"})
 # What looks at many things comes at most this often, however much happens, and so often while nothing does.
 _PAUSES_S: Final[Mapping[str, float]] = {
-    "Admission": 5.0, "Attempts": 6.0, "Pool": 15.0, "Budget": 30.0, "Installation": 30.0, "ContactLists": 60.0,
+    "Admission": 6.0, "Attempts": 8.0, "Pool": 15.0, "Budget": 30.0, "Installation": 30.0, "ContactLists": 60.0,
     "Models": 15.0, "Campaign": 5.0,
 }  # fmt: skip
 QUIET_S: Final = 240.0
@@ -184,6 +184,8 @@ class Operator(Engine):
     async def _work(self, key: Key) -> None:
         try:
             await super()._work(key)
+        except OutageError:
+            raise  # the carrier is away: the queue asks again
         except Exception as error:
             self.servers.failed(f"{key.kind}: {error!r}")
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -62,6 +62,7 @@ class Referee:
         self._spent: Counter[str] = Counter()
         self._read = 0
         self._digest = hashlib.sha256()
+        self.on_dial: Callable[[int], None] = lambda _: None
         self.recent: deque[str] = deque(maxlen=40)
         self.events = 0
 
@@ -163,6 +164,7 @@ class Referee:
         self.begun[place].append(attempt)
         self._talking[place.person] = id_
         self.dials[place.campaign] += 1
+        self.on_dial(sum(self.dials.values()))
         self.last_dial[place.campaign] = self.last_dial[""] = now
 
     def _wrong_dial(self, attempt: Attempt, now: datetime) -> list[str]:

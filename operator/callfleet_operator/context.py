@@ -63,6 +63,15 @@ class Turns:
 
 
 @dataclass
+class Walk:
+    """How far the walk over open attempts has come (reconcile/attempts); it takes so many at a time."""
+
+    after: Attempt | None = None
+    # Of those that it has passed.
+    live: int = 0
+
+
+@dataclass
 class Context:
     """The operator's parts, and the little that it remembers between reconciles."""
 
@@ -103,11 +112,14 @@ class Context:
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
     openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    # UIDs of the sessions that it left waiting for nothing but a slot or their turn.
+    in_line: frozenset[str] = frozenset()
     # Attempts whose grants this operator has and is about to bind; it may take long where the API server is slow.
     binding: set[UUID] = field(default_factory=set)
     loaded_contacts: dict[str, int] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     turns: Turns = field(default_factory=Turns)
+    walk: Walk = field(default_factory=Walk)
     _latest: LatestAttempts = field(init=False)
 
     def __post_init__(self) -> None:

@@ -79,6 +79,14 @@ async def register_carrier(
     assert await CarrierRegister(engine).put_in_force(account)
 
 
+_OLDER = """
+INSERT INTO dial_attempts SELECT (jsonb_populate_record(a, jsonb_build_object(
+    'id', gen_random_uuid(), 'campaign', 'another', 'number', n, 'number_hash', n::text, 'state', 'ended',
+    'granted_pod_uid', 'another', 'granted_at', a.granted_at - interval '1 hour', 'ended_at', now()))).*
+FROM dial_attempts a CROSS JOIN generate_series(1, :count) n
+"""
+
+
 @dataclass
 class Books:
     """The stores, and what they hold; `people` are contact ids in order."""
@@ -188,6 +196,10 @@ class Books:
         async with self.engine.begin() as connection:
             result = await connection.execute(text(statement), parameters)
             return result.scalar() if result.returns_rows else None
+
+    async def older_attempts(self, count: int) -> None:
+        """As many attempts of another campaign's, that ended before the one that there is and nobody can price."""
+        await self.sql(_OLDER, count=count)
 
 
 async def login(books: Books, database_url: str, role: str) -> AsyncEngine:

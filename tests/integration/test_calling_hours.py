@@ -160,6 +160,11 @@ async def test_a_pool_goes_to_zero_outside_of_the_hours_and_is_warm_when_they_be
     start = next_hour()
     worker = {"minWorkers": 2, "maxWorkers": 4, "slotsPerWorker": 1}
     apply(fleet, *["Etc/UTC"] * 3, schedule={"zone": zone, "windows": [one_hour(start)]}, worker=worker)
+    for _ in range(2):
+        await fleet.parts.reconcile(fleet.namespace, SPRING)
+    assert len(fleet.sessions()) == 3
+    await fleet.look_at_pools()
+    assert fleet.pods() == []  # before any plan has judged them
     await fleet.settled()
     assert fleet.pods() == []
     fleet.ahead = start - WARM_UP - timedelta(seconds=30) - datetime.now(UTC)

@@ -17,16 +17,18 @@ SESSIONS = "/apis/callfleet.dev/v1alpha1/namespaces/default/callsessions"
 UNTIL = "2099-03-04T05:06:07Z"
 WORKER, UID = "pool-db71092b-0", str(uuid.uuid4())
 ATTEMPT = {"id": UID, "number": 1, "held": "0.036"}
-STATUSES: dict[str, dict[str, Any]] = {
+STATUSES: dict[str, dict[str, Any] | None] = {
+    "5g6h7j8k9q2w3": None,
     "2761gnkmwqadb": {
         "state": "Completed",
+        "reason": None,
         "worker": WORKER,
         "attempt": ATTEMPT,
         "result": {"disposition": "notInterested", "durationSeconds": 92, "cost": "0.036", "settled": True},
     },
     "64qwhfjed7q3s": {"state": "Pending", "reason": "BudgetExhausted", "shortfall": "0.014"},
     "9x8c7v6b5n4m3": {"state": "Pending", "reason": "RetryScheduled", "retryAt": UNTIL, "attempt": ATTEMPT},
-    "a1s2d3f4g5h6j": {"state": "InProgress", "worker": WORKER, "podUID": UID, "attempt": ATTEMPT},
+    "a1s2d3f4g5h6j": {"state": "InProgress", "reason": None, "worker": WORKER, "podUID": UID, "attempt": ATTEMPT},
 }
 
 
@@ -42,7 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
                 "spec": {"campaign": "spring-leads", "contactID": str(uuid.uuid4())},
             }
             server.request("POST", SESSIONS, body)
-            server.patch_status("default", name, status)
+            if status is not None:
+                server.patch_status("default", name, status)
         yield server
 
 
@@ -62,6 +65,7 @@ def test_sessions_fit_the_terminal_and_say_what_is_missing_and_until_when(server
     assert rows["64qwhfjed7q3s"] == ["Pending", "BudgetExhausted", "0.014"]
     assert rows["9x8c7v6b5n4m3"] == ["Pending", "RetryScheduled", UNTIL]
     assert rows["a1s2d3f4g5h6j"] == ["InProgress"]
+    assert rows["5g6h7j8k9q2w3"] == ["Pending", "NoCapacity"]
 
 
 def test_the_wide_table_adds_worker_attempt_and_disposition(server: ApiServer) -> None:

@@ -364,19 +364,10 @@ async def test_whoever_must_know_of_all_open_attempts_is_told_of_all(books: Book
     """A worker whose call were not seen because of a thousand older ones would be removed in the middle of it."""
     newest = await books.held(0)
     pod = await books.sql("SELECT granted_pod_uid FROM dial_attempts WHERE id = :id", id=newest)
-    older = await books.sql(_OLDER, count=MAX_ATTEMPTS_A_CYCLE)
-    assert older == MAX_ATTEMPTS_A_CYCLE
-    assert newest not in {attempt.id for attempt in await books.ledger.unsettled_attempts()}
+    await books.older_attempts(MAX_ATTEMPTS_A_CYCLE)
+    oldest = await books.ledger.unsettled_attempts()
+    assert newest not in {attempt.id for attempt in oldest}
+    assert [attempt.id for attempt in await books.ledger.unsettled_attempts(oldest[-1])] == [newest]
     assert [item.granted_pod_uid for item in await books.ledger.open_attempts()].count(pod) == 1
     assert [attempt.id for attempt in await books.ledger.unsettled_attempts_of(NAMESPACE, CAMPAIGN)] == [newest]
     assert await books.ledger.unsettled_attempts_of(NAMESPACE, "none") == []
-
-
-_OLDER = """
-WITH added AS (
-    INSERT INTO dial_attempts SELECT (jsonb_populate_record(a, jsonb_build_object(
-        'id', gen_random_uuid(), 'campaign', 'another', 'number', n, 'number_hash', n::text, 'state', 'ended',
-        'granted_pod_uid', 'another', 'granted_at', a.granted_at - interval '1 hour', 'ended_at', now()))).*
-    FROM dial_attempts a CROSS JOIN generate_series(1, :count) n RETURNING 1
-) SELECT count(*) FROM added
-"""

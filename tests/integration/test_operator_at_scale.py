@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
-from tests.integration.books import CAMPAIGN, NAMESPACE, RUN, Books, open_books
+from tests.integration.books import CAMPAIGN, HOLD_MICROS, NAMESPACE, RUN, Books, open_books
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE
@@ -58,6 +58,20 @@ async def test_however_many_sessions_wait_the_newest_attempt_of_each_is_known(en
     found = await books.ledger.latest_attempts(NAMESPACE, names)
     assert {item.id for item in found.values()} == {answer.attempt_id for answer in answers}
     assert await books.ledger.latest_attempts(NAMESPACE, []) == {}
+
+
+async def test_what_nobody_can_resolve_keeps_no_other_attempt_waiting(running: Operator, books: Books) -> None:
+    context = running.context
+    await books.ledger.take_epoch()
+    await books.held(0)  # of a campaign that is not there: to be taken back
+    await context.ledger.take_epoch()
+    await books.older_attempts(2 * MAX_ATTEMPTS_A_CYCLE)
+    for _ in range(2):
+        await attempts.reconcile(context)
+        assert (await books.budget())[0] == HOLD_MICROS
+    await attempts.reconcile(context)
+    assert await books.budget() == (0, 0)
+    assert context.walk.after is None  # the next walk begins with the oldest again
 
 
 async def test_a_grant_that_is_being_bound_is_not_taken_back_however_long_it_takes(

@@ -48,6 +48,7 @@ class Books(Protocol):
         self.beside: dict[UUID, Beside] = {}
         self.of_session: defaultdict[str, list[Attempt]] = defaultdict(list)
         self._unsettled: dict[UUID, Attempt] = {}
+        self._places: dict[UUID, int] = {}
         self._rows: dict[UUID, tuple[object, AttemptRow]] = {}
 
     @property
@@ -79,6 +80,7 @@ class Books(Protocol):
             if attempt is not None and request.attempt_id not in self.beside:
                 self.beside[request.attempt_id] = Beside(request)
                 self._unsettled[request.attempt_id] = attempt
+                self._places[request.attempt_id] = len(self._places)
                 self.of_session[request.session_name].append(attempt)
         return answers
 
@@ -87,6 +89,10 @@ class Books(Protocol):
         super().request_cancel(id_)
         if id_ in self.beside and self.beside[id_].cancel_requested_at is None:
             self.beside[id_].cancel_requested_at = self.now
+
+    def is_behind(self, attempt: Attempt, other: UUID) -> bool:
+        """Whether an attempt was granted after another one."""
+        return self._places[attempt.item.id] > self._places[other]
 
     def has_open(self) -> bool:
         """Whether anything may end or expire by itself."""

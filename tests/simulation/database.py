@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from callfleet_core.contacts import ContactBook, Prospect, session_name
 from callfleet_core.dialing import DialStore, EndEvidence, PlacedResult
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import (
+    MAX_ATTEMPTS_A_CYCLE,
     Attempt,
     Balance,
     HoldAnswer,
@@ -131,8 +133,9 @@ class MemoryLedger(Ledger):
             each.overrun, sorted(each.overrun_meters), each.uid, each.generation,
         )  # fmt: skip
 
-    async def unsettled_attempts(self) -> list[Attempt]:
-        return [self._books.row(each) for each in self._books.unsettled()]
+    async def unsettled_attempts(self, after: Attempt | None = None) -> list[Attempt]:
+        later = (each for each in self._books.unsettled() if after is None or self._books.is_behind(each, after.id))
+        return [self._books.row(each) for each in islice(later, MAX_ATTEMPTS_A_CYCLE)]
 
     async def unsettled_attempts_of(self, namespace: str, campaign: str) -> list[Attempt]:
         return [self._books.row(each) for each in self._books.unsettled() if each.item.place.campaign == campaign]

@@ -102,6 +102,21 @@ class CallSessionStatus(ApiModel):
     conditions: list[Condition] = conditions_field()
 
 
+# As a session is born: its turn has not come. Most wait for nothing else, and saying so to each would cost a write.
+STATUS_DEFAULT: dict[str, Any] = {
+    "state": SessionState.PENDING.value,
+    "reason": Reason.NO_CAPACITY.value,
+    "conditions": [
+        {
+            "type": "Admitted",
+            "status": "Unknown",
+            "reason": Reason.NO_CAPACITY.value,
+            "message": "no worker's slot has been given to it yet",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ],
+}
+
 SPEC_RULES: dict[str, Any] = rules(
     *(
         rule(

@@ -88,7 +88,7 @@ KINDS = (
             Column("Disposition", ".status.result.disposition", priority=1),
         ),
         selectable=(".spec.campaign", ".status.state", ".status.worker"),
-        status_default={"state": "Pending"},
+        status_default=callsession.STATUS_DEFAULT,
     ),
     Kind(
         "Budget",

@@ -166,12 +166,16 @@ class Ledger:
             row = (await connection.execute(text(query), {"key": key})).mappings().one_or_none()
             return None if row is None else Balance(**row)
 
-    async def unsettled_attempts(self) -> list[Attempt]:
-        """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence.
+    async def unsettled_attempts(self, after: Attempt | None = None) -> list[Attempt]:
+        """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence; the oldest first.
 
-        The oldest MAX_ATTEMPTS_A_CYCLE: what must know of all of them asks for `open_attempts`.
+        MAX_ATTEMPTS_A_CYCLE at most, granted `after` another one: what must know of all of them asks for
+        `open_attempts`.
         """
-        return await self._attempts(_UNSETTLED)
+        if after is None:
+            return await self._attempts(_UNSETTLED)
+        where = f"({_UNSETTLED}) AND (a.granted_at, a.id) > (:granted_at, :id)"
+        return await self._attempts(where, granted_at=after.granted_at, id=after.id)
 
     async def unsettled_attempts_of(self, namespace: str, campaign: str) -> list[Attempt]:
         """A campaign's, likewise; an empty answer says that there are none."""

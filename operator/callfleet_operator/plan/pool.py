@@ -37,18 +37,25 @@ def hours_are_near(hours: Hours, opening: datetime | None, now: datetime, *, has
 
 
 # What a session says while nothing but a slot or its turn is missing.
-_WANTS_A_SLOT = {Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY}
+WANTS_A_SLOT = {Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY}
 
 
-def wants_a_slot(session: Session, now: datetime) -> bool:
-    """Whether a session could be called if it had a slot: now, or as soon as its hours begin and workers are there."""
+def wants_a_slot(session: Session, now: datetime, *, in_line: bool) -> bool:
+    """Whether a session could be called if it had a slot: now, or as soon as its hours begin and workers are there.
+
+    `in_line`: the last plan of admissions says so. Until one has judged it, a session only says what it was born with,
+    and may be one that must not be called.
+    """
     text = session.status.get("reason")
     if session.is_terminal or text is None:
+        return False
+    conditions = session.status.get("conditions") or []
+    if not in_line and all(item["status"] == "Unknown" for item in conditions if item["type"] == "Admitted"):
         return False
     retry_at = session.status.get("retryAt")
     if text == Reason.OUTSIDE_CALLING_HOURS:
         return retry_at is not None and parse_time(retry_at) <= now + WARM_UP
-    return text in _WANTS_A_SLOT
+    return text in WANTS_A_SLOT
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from callfleet_operator.plan.admission import (
     plan_openings,
 )
 from callfleet_operator.plan.model import serving_script
+from callfleet_operator.plan.pool import WANTS_A_SLOT
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
@@ -63,6 +64,11 @@ async def _cycle(context: Context) -> None:
     decisions = plan_admissions(snapshot, context.now())
     _remember_turns(context, snapshot, decisions)
     context.openings = plan_openings(snapshot, context.now())
+    context.in_line = frozenset(
+        sessions[item.session.key].meta.uid
+        for item in decisions
+        if isinstance(item, Wait) and item.reason in WANTS_A_SLOT
+    )
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):
@@ -269,7 +275,6 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
-    await context.tell("CallSession", session.meta, "Admitted", f"{attempt['held']} held, on {admit.slot.pod_name}")
 
 
 def _refused(admit: Admit, answer: HoldAnswer) -> Wait:

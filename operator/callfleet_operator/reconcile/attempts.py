@@ -12,9 +12,9 @@ import structlog
 
 from callfleet_core.dialing import EndEvidence, EndStatus
 from callfleet_core.errors import StaleEpochError
-from callfleet_core.ledger import Attempt
+from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, Attempt
 from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
-from callfleet_operator.context import Context
+from callfleet_operator.context import Context, Walk
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile.settlement import settle
@@ -36,9 +36,16 @@ _log = structlog.get_logger(__name__)
 
 
 async def reconcile(context: Context) -> None:
-    """One walk; each attempt's trouble is its own."""
-    attempts = await context.ledger.unsettled_attempts()
-    ACTIVE.set(sum(attempt.state in {"dialing", "placed"} for attempt in attempts))
+    """One stretch of the walk; each attempt's trouble is its own."""
+    walk = context.walk
+    attempts = await context.ledger.unsettled_attempts(walk.after)
+    walk.live += sum(attempt.state in {"dialing", "placed"} for attempt in attempts)
+    if len(attempts) == MAX_ATTEMPTS_A_CYCLE:
+        walk.after = attempts[-1]
+        context.queue.add(Key("Attempts"))  # the walk goes on: what nobody can resolve keeps no other waiting
+    else:
+        ACTIVE.set(walk.live)
+        context.walk = Walk()
     over = [attempt for attempt in attempts if attempt.state in {"ended", "settled"}]
     failed = await settle(context, over)
     await each(attempts, lambda attempt: _tend_alone(context, attempt))

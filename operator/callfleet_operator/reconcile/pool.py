@@ -86,7 +86,7 @@ def _view(
 def _demand(
     context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt], own: set[str], earlier: set[str]
 ) -> Demand:
-    meta, worker = campaign.meta, campaign.spec.worker
+    meta, worker, now = campaign.meta, campaign.spec.worker, context.now()
     sessions = context.store.sessions(meta.namespace, meta.name)
     where = Counter(
         "own" if item.granted_pod_uid in own else "earlier" if item.granted_pod_uid in earlier else "others"
@@ -94,7 +94,7 @@ def _demand(
         if (item.namespace, item.campaign) == (meta.namespace, meta.name) and item.state in OPEN_STATES
     )
     return Demand(
-        waiting=sum(wants_a_slot(item, context.now()) for item in sessions),
+        waiting=sum(wants_a_slot(item, now, in_line=item.meta.uid in context.in_line) for item in sessions),
         on_own=where["own"],
         on_earlier=where["earlier"],
         on_others=where["others"],

@@ -106,8 +106,9 @@ async def _tell_end(context: Context, session: Session, state: SessionState, sta
     result: dict[str, Any] = status["result"]
     cost, seconds = result["cost"], result["durationSeconds"]
     record_finished(state.value, seconds, None if cost is None else parse_micros(cost))
-    detail = f"{result['disposition']}, {seconds or 0} s, cost {cost or 'not settled'}"
-    await context.tell("CallSession", session.meta, state.value, detail, warning=state is SessionState.FAILED)
+    if state is SessionState.FAILED:
+        detail = f"{result['disposition']}, {seconds or 0} s, cost {cost or 'not settled'}"
+        await context.tell("CallSession", session.meta, state.value, detail, warning=True)
 
 
 async def _let_go(context: Context, session: Session, attempt: Attempt | None) -> None:

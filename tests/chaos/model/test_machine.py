@@ -41,4 +41,4 @@ def test_postgresql_answers_as_the_model_does(database_url: str) -> None:
 def test_a_wrong_answer_of_postgresqls_is_found(database_url: str, defect: str) -> None:
     put(database_url, defect, REFUSALS[defect])
     with pytest.raises((AssertionError, ExceptionGroup)):
-        run_beside(database_url, 80, shrink=False)
+        run_beside(database_url, 400, shrink=False)

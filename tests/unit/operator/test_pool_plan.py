@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callfleet_core.api.callsession import CallSessionSpec
+from callfleet_core.api.callsession import STATUS_DEFAULT, CallSessionSpec
 from callfleet_operator.objects import Campaign, Meta, Pod, Session
 from callfleet_operator.plan.hours import Hours
 from callfleet_operator.plan.pool import (
@@ -211,7 +211,8 @@ def test_marks_follow_calls_and_outlast_them_a_little() -> None:
 def waits(reason: str | None, retry_at: str | None = None, state: str = "Pending") -> Session:
     meta = pod(0).meta
     spec = CallSessionSpec(campaign="spring", contact_id="0192f0c4-0000-7000-8000-000000000000")
-    return Session(meta, spec, {"state": state, "reason": reason, "retryAt": retry_at})
+    conditions = [{"type": "Admitted", "status": "False"}]
+    return Session(meta, spec, {"state": state, "reason": reason, "retryAt": retry_at, "conditions": conditions})
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,13 @@ def waits(reason: str | None, retry_at: str | None = None, state: str = "Pending
     ],
 )
 def test_workers_are_made_for_who_could_be_called_now_or_soon(session: Session, *, wants: bool) -> None:
-    assert wants_a_slot(session, NOW) is wants
+    assert wants_a_slot(session, NOW, in_line=False) is wants
+
+
+def test_a_session_wants_no_worker_before_a_plan_has_judged_it() -> None:
+    born = replace(waits("NoCapacity"), status=STATUS_DEFAULT)
+    assert not wants_a_slot(born, NOW, in_line=False)
+    assert wants_a_slot(born, NOW, in_line=True)
 
 
 def test_hours_are_near_from_a_while_before_somebody_may_be_called_until_nobody_may() -> None:

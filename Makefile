@@ -7,6 +7,7 @@ CALLFLEET := .venv/bin/callfleet
 SOURCES := core operator worker gateway simulator cli tests alembic
 ARGS ?=
 OPERATIONS ?=
+SPECS ?= 1000
 MACHINE ?=
 # The cluster's tests wait for calls most of the time: the others run beside them.
 PROCESSES ?= 3
@@ -14,12 +15,14 @@ BESIDE = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 SEED ?= 1
 SEEDS ?= 500
 CONTACTS ?= 500
+PLANS ?= 1500
+PLAN ?=
 CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
 
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos-ledger chaos-ledger-defects chaos-faults simulate simulate-defects bench-admission bench-planning check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults simulate simulate-defects bench-admission bench-planning fuzz check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -55,6 +58,13 @@ bench-admission: .venv/synced ## Sessions a second through the operator, on KWOK
 chaos-ledger: .venv/synced ## The ledger under kills, cuts and crashes (OPERATIONS=1000000, a batch by its items; MACHINE=400; SEED=1)
 	@$(CHAOS)
 
+chaos: .venv/synced ## The operator under faults, on a model of the API server (PLANS=1500; SEED=1; PLAN=… plays one again)
+	@$(RUN) -m tests.chaos.plans.chaos_plans --plans $(PLANS) --seed $(SEED) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
+
+chaos-real: PLANS = 150
+chaos-real: .venv/synced ## The same on a real API server (PLANS=150)
+	@$(RUN) -m tests.chaos.plans.chaos_plans --real --plans $(PLANS) --seed $(SEED) $(if $(PLAN),--plan $(PLAN)) $(ARGS)
+
 chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger are caught (OPERATIONS: of each)
 	@$(CHAOS) --defects
 
@@ -66,6 +76,9 @@ simulate: .venv/synced ## Days of campaigns in virtual time, a seed each (SEEDS=
 
 simulate-defects: .venv/synced ## How many deliberate defects of planners and ledger the simulation finds
 	@$(RUN) -m tests.simulation.simulate --defects $(ARGS)
+
+fuzz: .venv/synced ## Generated specs against the real API server and reconcilers (SPECS=1000 SEED=1)
+	@$(RUN) -m tests.fuzz.fuzz_specs --specs $(SPECS) --seed $(SEED) $(ARGS)
 
 check: .venv/synced ## Lint, types, import contracts, generated files
 	$(RUN) -m ruff format --check $(SOURCES)

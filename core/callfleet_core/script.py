@@ -15,8 +15,10 @@ from pydantic.alias_generators import to_camel
 from callfleet_core.money import MONEY_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-zA-Z0-9_]{0,39}$", max_length=40)]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=300)]
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=60)]
+# No control characters but tabs and line ends: PostgreSQL's JSON cannot hold a NUL, and nobody can speak the others.
+TEXT_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=TEXT_PATTERN)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=TEXT_PATTERN)]
 
 
 class ApiModel(BaseModel):

@@ -33,12 +33,17 @@ class CarrierChecks:
         self._checks = dict(self._own)
         self._read, self._clock = read, clock
         self._read_at: float | None = None
+        self._failed = False
 
     async def of(self, account_sid: str) -> CarrierCheck | None:
         """The account's check, or None for one that nobody here knows."""
         if account_sid not in self._checks:
             await self.refresh()
         return self._checks.get(account_sid)
+
+    def is_uncertain(self, account_sid: str) -> bool:
+        """True while it cannot be told whose account this is: they could not be read, and it is not our own."""
+        return self._failed and account_sid not in self._own
 
     async def refresh(self) -> bool:
         """Reads the accounts again, unless that was just done; true when it was done."""
@@ -48,7 +53,9 @@ class CarrierChecks:
         self._read_at = now
         try:
             accounts = await self._read()
+            self._failed = False
         except OSError as error:
+            self._failed = True
             log.error("carrier accounts not read", error=type(error).__name__)
             return False
         self._checks = {**{sid: _check(entry) for sid, entry in accounts.items()}, **self._own}

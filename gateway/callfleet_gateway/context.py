@@ -39,7 +39,10 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass
 class Gateway:
-    """One app's parts; `draining` refuses new media legs and readiness."""
+    """One app's parts; `draining` refuses new media legs and readiness.
+
+    `begun` is set once PostgreSQL and Redis have both answered.
+    """
 
     settings: GatewaySettings
     store: Attempts
@@ -49,6 +52,7 @@ class Gateway:
     metrics: Metrics = field(default_factory=Metrics)
     legs: int = 0
     draining: bool = False
+    begun: bool = False
     carriers: CarrierChecks = field(init=False)
 
     def __post_init__(self) -> None:

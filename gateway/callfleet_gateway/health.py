@@ -31,12 +31,16 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(gateway: Parts) -> JSONResponse:
-    """200 when PostgreSQL and Redis answer within 2 s and the gateway is not draining; else 503 and which one."""
-    database, redis = await asyncio.gather(
-        _answers("postgresql", gateway.check_database()), _answers("redis", gateway.redis.ping())
-    )
+    """200 once PostgreSQL and Redis have answered, and from then on until the gateway drains; which of them do now.
+
+    A part that goes away later takes nobody out of service: all gateways share it, and each can still take callbacks,
+    or end a call politely, which nobody could whom the carrier does not reach (docs/outages.md).
+    """
+    database, redis = await _look(gateway)
+    gateway.begun = gateway.begun or (database and redis)
     parts = {"postgresql": database, "redis": redis, "accepting": not gateway.draining}
-    return JSONResponse(parts, status_code=200 if all(parts.values()) else 503)
+    ready = gateway.begun and not gateway.draining
+    return JSONResponse(parts, status_code=200 if ready else 503)
 
 
 async def _answers(name: str, check: Awaitable[object]) -> bool:
@@ -49,7 +53,18 @@ async def _answers(name: str, check: Awaitable[object]) -> bool:
     return True
 
 
+async def _look(gateway: Gateway) -> tuple[bool, bool]:
+    """Whether PostgreSQL and Redis answer now."""
+    database, redis = await asyncio.gather(
+        _answers("postgresql", gateway.check_database()), _answers("redis", gateway.redis.ping())
+    )
+    gateway.metrics.parts.labels("postgresql").set(database)
+    gateway.metrics.parts.labels("redis").set(redis)
+    return database, redis
+
+
 @router.get("/metrics")
 async def metrics(gateway: Parts) -> Response:
     """Prometheus text."""
+    await _look(gateway)
     return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
+import aiohttp
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 
@@ -12,12 +13,13 @@ REQUEST_TIMEOUT_S = 5.0
 
 
 class CarriersSecret:
-    """Reads one Secret, with the pod's service account."""
+    """Reads one Secret, with the pod's service account unless a client is given."""
 
-    def __init__(self, namespace: str, name: str) -> None:
+    def __init__(self, namespace: str, name: str, api: client.ApiClient | None = None) -> None:
         self._namespace, self._name = namespace, name
-        config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
-        self._api = client.ApiClient()
+        if api is None:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        self._api = api or client.ApiClient()
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -33,4 +35,6 @@ class CarriersSecret:
             if error.status == 404:
                 return {}
             raise OSError(f"the API server answers with HTTP {error.status}") from error
+        except aiohttp.ClientError as error:  # not all of them are OSError: a server that ends in the middle is none
+            raise OSError(f"the API server does not answer ({type(error).__name__})") from error
         return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}

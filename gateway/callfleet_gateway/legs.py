@@ -10,6 +10,7 @@ from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 WAIT_S = 5.0
 POLL_S = 0.1
@@ -49,14 +50,22 @@ def parse_leg(fields: dict[str, str]) -> Leg:
 
 
 async def find_leg(redis: Redis, attempt_id: UUID, wait_s: float = WAIT_S) -> Leg | None:
-    """The attempt's leg, waited for at most `wait_s`; None when nobody registered one. Raises LegError."""
+    """The attempt's leg, waited for at most `wait_s`; None when nobody registered one.
+
+    Raises LegError; RedisError when Redis does not answer for so long.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     while True:
-        # The client's types do not know that this one is asynchronous.
-        fields = await cast("Awaitable[dict[str, str]]", redis.hgetall(f"leg:{attempt_id}"))
-        if fields:
-            return parse_leg(fields)
-        if loop.time() >= deadline:
-            return None
+        try:
+            # The client's types do not know that this one is asynchronous.
+            fields = await cast("Awaitable[dict[str, str]]", redis.hgetall(f"leg:{attempt_id}"))
+        except RedisError:
+            if loop.time() >= deadline:
+                raise
+        else:
+            if fields:
+                return parse_leg(fields)
+            if loop.time() >= deadline:
+                return None
         await asyncio.sleep(POLL_S)

@@ -12,7 +12,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidHandshake
 
 from callfleet_gateway.context import Gateway, gateway_of
-from callfleet_gateway.legs import LegError, find_leg
+from callfleet_gateway.legs import WAIT_S, LegError, find_leg
+from callfleet_gateway.patience import PartAwayError, patiently
 from callfleet_gateway.relay import open_leg, relay
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,12 @@ router = APIRouter()
 async def media(socket: WebSocket, attempt_id: UUID, token: str) -> None:
     """Relays one leg until either side ends it."""
     gateway = gateway_of(socket)
-    if not await _is_signed(gateway, socket, attempt_id, token):
+    try:
+        signed = await patiently(lambda: _is_signed(gateway, socket, attempt_id, token), WAIT_S)
+    except PartAwayError as error:
+        gateway.metrics.legs_refused.labels(error.part).inc()
+        return await _refuse(socket, 503, str(error))
+    if not signed:
         gateway.metrics.signature_failures.labels(ROUTE).inc()
         return await _refuse(socket, 403, "signature or token do not fit")
     if gateway.draining or gateway.legs >= gateway.settings.callfleet_gateway_max_legs:

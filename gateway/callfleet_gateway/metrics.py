@@ -31,6 +31,15 @@ class Metrics:
             "Webhooks of a call whose attempt already has another call.",
             registry=self.registry,
         )
+        self.cut_short = Counter(
+            f"{prefix}_calls_cut_short",
+            "Answered calls that were ended politely, for the part that stayed away.",
+            ["part"],
+            registry=self.registry,
+        )
+        self.parts = Gauge(
+            f"{prefix}_part_answers", "1 while a part answers this gateway, else 0.", ["part"], registry=self.registry
+        )
         self.legs = Gauge(f"{prefix}_media_legs", "Media legs relayed now.", registry=self.registry)
         self.legs_refused = Counter(
             f"{prefix}_media_legs_refused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, cast, get_args
@@ -15,6 +15,7 @@ from twilio.twiml.voice_response import Connect, VoiceResponse
 
 from callfleet_core.dialing import AttemptView, EndEvidence, EndStatus, PlacedResult
 from callfleet_gateway.context import Gateway, gateway_of
+from callfleet_gateway.patience import PartAwayError, patiently
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,7 @@ MAX_FIELDS = 100
 CALL_SID_LENGTH = 34
 LIVE = ("queued", "initiated", "ringing", "in-progress")
 FINAL = tuple(status for status in get_args(EndStatus) if status not in {"notPlaced", "unresolved"})
+SORRY = "We are sorry. We have a technical problem and must end this call. Goodbye."
 # A carrier's clock may be a little ahead; further ahead it is wrong, and ours is used.
 MAX_CLOCK_AHEAD = timedelta(seconds=60)
 
@@ -49,6 +51,8 @@ async def signed_form(request: Request) -> Form:
     except ValueError as error:
         raise HTTPException(400, "the body is not a form that this gateway reads") from error
     if not await _is_signed(gateway, request, form):
+        if gateway.carriers.is_uncertain(form.get("AccountSid", "")):
+            raise HTTPException(503, "carrier accounts cannot be read now; try again")
         gateway.metrics.signature_failures.labels(request.scope["route"].path).inc()
         raise HTTPException(403, "the X-Twilio-Signature does not fit: check the account's authToken and publicURL")
     if len(form.get("CallSid", "")) != CALL_SID_LENGTH:
@@ -87,22 +91,40 @@ Parts = Annotated[Gateway, Depends(gateway_of)]
 
 @router.post("/twilio/voice/{attempt_id}")
 async def voice(attempt_id: UUID, form: Signed, gateway: Parts) -> Response:
-    """TwiML for an answered call: its media stream, or a hang-up when the attempt may no longer talk."""
+    """TwiML for an answered call: its media stream, or a hang-up when the attempt may no longer talk.
+
+    Somebody listens: where PostgreSQL or Redis stay away they hear why, not the carrier's own words for an error.
+    """
+    twiml = VoiceResponse()
+    try:
+        url = await patiently(lambda: _stream_url(gateway, attempt_id, form))
+    except PartAwayError as error:
+        log.error("an answered call cannot go on", attempt=str(attempt_id), part=error.part)
+        gateway.metrics.cut_short.labels(error.part).inc()
+        twiml.say(SORRY)
+        url = None
+    if url is None:
+        twiml.hangup()
+    else:
+        connect = Connect()
+        connect.stream(url=url)
+        twiml.append(connect)
+    return Response(str(twiml), media_type="text/xml")
+
+
+async def _stream_url(gateway: Gateway, attempt_id: UUID, form: Form) -> str | None:
+    """Where an answered call's audio goes, once its evidence is recorded; None when it may not talk. Repeatable."""
     await _view(gateway, attempt_id, form)
     placed = await _record_placed(gateway, attempt_id, form)
     view = await _view(gateway, attempt_id, form)
     check = await gateway.carriers.of(view.account_sid)
     may_talk = placed in {PlacedResult.PLACED, PlacedResult.SAME} and view.state in {"dialing", "placed"}
-    twiml = VoiceResponse()
-    if may_talk and not view.cancel_requested and check is not None:
-        await gateway.store.record_answered(attempt_id, datetime.now(UTC), call_sid=form["CallSid"])
-        connect = Connect()
-        connect.stream(url=check.stream_url(f"/twilio/media/{attempt_id}/{check.media_token(attempt_id)}"))
-        twiml.append(connect)
-    else:
+    if not may_talk or view.cancel_requested or check is None:
         log.info("answered call hung up", attempt=str(attempt_id), state=view.state, placed=placed.value)
-        twiml.hangup()
-    return Response(str(twiml), media_type="text/xml")
+        return None
+    await gateway.store.record_answered(attempt_id, datetime.now(UTC), call_sid=form["CallSid"])
+    await cast("Awaitable[object]", gateway.redis.ping())  # without it the stream would find nobody
+    return check.stream_url(f"/twilio/media/{attempt_id}/{check.media_token(attempt_id)}")
 
 
 @router.post("/twilio/status/{attempt_id}")

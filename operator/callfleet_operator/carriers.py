@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -29,11 +30,17 @@ class Carriers:
     """Every account in use, by its Secret, and a client of each by its SID."""
 
     def __init__(
-        self, kube: Kube, register: CarrierRegister, installation: CarrierAccount, tokens: tuple[str, str]
+        self,
+        kube: Kube,
+        register: CarrierRegister,
+        installation: CarrierAccount,
+        tokens: tuple[str, str],
+        client: Callable[[CarrierAccount], Carrier] = Carrier,
     ) -> None:
         """`tokens`: namespace and name of the Secret from which the gateway learns the accounts' auth tokens."""
         self._kube, self._register, self._tokens = kube, register, tokens
         self._installation = installation
+        self._client = client
         self._found: dict[Source, CarrierAccount | str] = {}
         self._clients: dict[str, Carrier] = {}
 
@@ -104,7 +111,7 @@ class Carriers:
         """
         # The token, too, where a key places the calls: webhooks are checked with it.
         for login in {account, replace(account, api_key_sid=None, api_key_secret=None)}:
-            client = Carrier(login)
+            client = self._client(login)
             try:
                 await client.prove()
             finally:
@@ -131,7 +138,7 @@ class Carriers:
             entry = {"authToken": account.auth_token.get_secret_value(), "publicURL": account.public_url}
             await self._kube.merge_secret(*self._tokens, {account.account_sid: json.dumps(entry)})
         old = self._clients.pop(account.account_sid, None)
-        self._clients[account.account_sid] = Carrier(account)
+        self._clients[account.account_sid] = self._client(account)
         self._found[account.source] = account
         if old is not None:
             await old.close()

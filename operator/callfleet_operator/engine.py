@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.carriers import CarrierRegister, installation_account
 from callfleet_core.contacts import ContactBook
-from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.hashkey import assert_hash_key
@@ -23,11 +21,12 @@ from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError, Kube
+from callfleet_operator.kube import ConflictError
 from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
-from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
+from callfleet_operator.outside import Outside
+from callfleet_operator.patience import until_there
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import (
     admission,
@@ -74,8 +73,11 @@ class Engine:
     `on_deposed` is called when it leads no more. It has no way back: whoever follows starts anew.
     """
 
-    def __init__(self, settings: OperatorSettings, on_deposed: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: OperatorSettings, on_deposed: Callable[[], None], outside: Outside | None = None
+    ) -> None:
         self._settings = settings
+        self._outside = outside or Outside()
         self._on_deposed = on_deposed
         self._tasks: list[asyncio.Task[None]] = []
         self._leads = False
@@ -89,30 +91,34 @@ class Engine:
         """False once a part of the engine, or a watch, has died; the pod is restarted then."""
         running = bool(self._tasks) and all(not task.done() for task in self._tasks)
         stands = self._lease is not None and self._lease.is_alive
-        return running and stands and not self._watches.dead(time.monotonic())
+        return running and stands and not self._watches.dead(asyncio.get_running_loop().time())
 
     async def start(self) -> None:
         """Opens everything, begins to watch, and stands for the lead."""
+        outside, settings = self._outside, self._settings
         context = self._context = await self._open()
-        await self._audit(context)
+        await until_there(lambda: self._look(context))
         self._tasks = [asyncio.create_task(self._audit_forever(context), name="audit")]
-        self._lease = Lease(Kube.connect, self._settings.callfleet_namespace, self._settings.identity)
+        self._lease = outside.lease(outside.connect, settings.callfleet_namespace, settings.identity)
         self._lease.start(lambda: self._taken(context), self._deposed)
 
+    async def _look(self, context: Context) -> None:
+        """The first look at both: is it our database, and what is there?"""
+        async with context.engine.begin() as connection:
+            await assert_hash_key(connection, context.subjects)
+        await self._audit(context)
+
     async def _open(self) -> Context:
-        settings, subjects = self._settings, self._settings.subjects
-        engine = self._engine = create_engine(
-            settings.database_url.get_secret_value(), application="callfleet-operator"
-        )
-        async with engine.begin() as connection:
-            await assert_hash_key(connection, subjects)
+        settings, subjects, outside = self._settings, self._settings.subjects, self._outside
+        engine = self._engine = outside.database(settings)
         ledger = Ledger(engine)
-        kube = await Kube.connect()
+        kube = await outside.connect()
         carriers = Carriers(
             kube,
             CarrierRegister(engine, lambda: ledger.epoch),
             installation_account(settings, simulated=settings.callfleet_carrier_simulated),
             (settings.callfleet_namespace, settings.callfleet_carriers_secret),
+            outside.carrier,
         )
         return Context(
             settings=settings,
@@ -128,7 +134,8 @@ class Engine:
             dialing=DialStore(engine),
             carriers=carriers,
             costs=CostCalculator(load_prices()),
-            models=Models(settings.ollama_urls, settings.ollama_key, self._model_changed),
+            models=outside.models(settings, self._model_changed),
+            now=outside.now,
         )
 
     def _model_changed(self, model: str) -> None:
@@ -265,7 +272,7 @@ class Engine:
         """Lists everything: a re-list of a watch does not tell what vanished meanwhile."""
         for kind in KINDS:
             bodies, version = await context.kube.list_objects(kind)
-            self._watches.listed(kind, bodies, time.monotonic())
+            self._watches.listed(kind, bodies, asyncio.get_running_loop().time())
             for key in sorted(context.store.replace(kind, bodies, version)):
                 if self._leads:
                     self._enqueue(context, key)

@@ -127,21 +127,21 @@ class Kube:
         with _conflicts(f"{kind} {meta.namespace}/{meta.name}"):
             await self._write("PATCH", _path(kind, meta), body, content_type=_MERGE_PATCH)
 
-    async def create_session(self, body: dict[str, Any]) -> bool:
-        """Creates a CallSession; false when it is there already."""
+    async def create_session(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Creates a CallSession and answers it; None when it is there already."""
         return await self._create(f"{_GROUP_PATH}/namespaces/{body['metadata']['namespace']}/callsessions", body)
 
     async def delete_session(self, meta: Meta) -> None:
         """Deletes a CallSession, if it is still as it was seen."""
         await self._delete(_path("CallSession", meta), {"uid": meta.uid, "resourceVersion": meta.resource_version})
 
-    async def create_pod(self, namespace: str, body: dict[str, Any]) -> bool:
-        """Creates a worker pod; false when it is there already. Raises RefusedError."""
+    async def create_pod(self, namespace: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Creates a worker pod and answers it; None when it is there already. Raises RefusedError."""
         try:
             return await self._create(f"/api/v1/namespaces/{namespace}/pods", body)
         except ApiException as error:
             if error.status in {400, 403, 422}:
-                raise RefusedError(_message(error)) from error
+                raise RefusedError(_told(error, "message")) from error
             raise
 
     async def delete_pod(self, meta: Meta) -> None:
@@ -200,7 +200,7 @@ class Kube:
             "metadata": {"name": name, "labels": _OURS},
             "data": dict(data),
         }
-        if not await self._create(path, body):
+        if await self._create(path, body) is None:
             await self._write("PATCH", f"{path}/{name}", {"data": dict(data)}, content_type=_MERGE_PATCH)
 
     async def read_config_map(self, namespace: str, name: str) -> tuple[dict[str, str], str] | None:
@@ -301,14 +301,19 @@ class Kube:
                 return None
             raise
 
-    async def _create(self, path: str, body: dict[str, Any]) -> bool:
+    async def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Creates an object and answers it; None when it is there already.
+
+        Raises ConflictError when something else, such as a quota, changed meanwhile: then it is not there.
+        """
         try:
-            await self._write("POST", path, body)
+            return await self._write("POST", path, body)
         except ApiException as error:
-            if error.status == 409:
-                return False
-            raise
-        return True
+            if error.status != 409:
+                raise
+            if _told(error, "reason") == "AlreadyExists":
+                return None
+            raise ConflictError(f"{body['kind']} was not created, since something changed meanwhile") from error
 
     async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
@@ -374,10 +379,10 @@ def _retry_after_s(error: ApiException) -> float:
     return min(float(asked), _LONGEST_REST_S) if asked.isdigit() else 1.0
 
 
-def _message(error: ApiException) -> str:
-    """The API server's own words."""
+def _told(error: ApiException, name: str) -> str:
+    """A field of the API server's own Status."""
     try:
-        return str(json.loads(error.body or "")["message"])
+        return str(json.loads(error.body or "")[name])
     except (ValueError, TypeError, KeyError):
         return f"the API server answered {error.status}"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import aiohttp
@@ -44,11 +44,11 @@ class Lease:
         self._connect = connect
         self._namespace = namespace
         self._identity = identity
-        self._view = LeaseView(None, time.monotonic())
+        self._view = LeaseView(None, _monotonic_s())
         self._renewed_s: float | None = None
-        self._stopping = threading.Event()
+        self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._own_loop = asyncio.get_running_loop()
 
     @property
     def is_alive(self) -> bool:
@@ -58,17 +58,20 @@ class Lease:
     def start(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Begins to stand for the lead; both are called in the loop that made it, each once at most."""
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._stand(on_taken, on_lost)), name="lease", daemon=True
+            target=lambda: asyncio.run(self.stand(on_taken, on_lost)), name="lease", daemon=True
         )
         self._thread.start()
 
     async def stop(self) -> None:
         """Ends, and lets another lead at once."""
-        self._stopping.set()
+        with suppress(RuntimeError):  # its loop has ended already
+            self._own_loop.call_soon_threadsafe(self._stopping.set)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _STOP_TIMEOUT_S)
 
-    async def _stand(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    async def stand(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Stands for the lead in the loop that runs, until told to stop or the lead is lost."""
+        self._own_loop = asyncio.get_running_loop()
         kube = await self._connect()
         try:
             while not self._stopping.is_set():
@@ -79,21 +82,22 @@ class Lease:
                 elif led and not leads:
                     self._loop.call_soon_threadsafe(on_lost)
                     return
-                await asyncio.to_thread(self._stopping.wait, RETRY_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), RETRY_S)
             await self._release(kube)
         finally:
             await kube.close()
 
     async def _round(self, kube: Kube) -> bool:
         """One look, and a renewal where it is due; whether this one leads."""
-        began_s = time.monotonic()
+        began_s = _monotonic_s()
         try:
             async with asyncio.timeout(_ROUND_TIMEOUT_S):
                 held = await self._take_or_renew(kube)
         except _FAILURES as error:
             _log.warning("lease not read or written", error=_short(error))
             # Nobody else can hold it before its duration is over; what was renewed in time still counts.
-            return self._renewed_s is not None and time.monotonic() - self._renewed_s < RENEW_DEADLINE_S
+            return self._renewed_s is not None and _monotonic_s() - self._renewed_s < RENEW_DEADLINE_S
         # Counted from before the request: the server may have stored it at any moment since.
         self._renewed_s = began_s if held else None
         return held
@@ -104,7 +108,7 @@ class Lease:
             await kube.create_lease(self._namespace, NAME, held_spec(None, self._identity, utc_now()))
             return True
         spec: dict[str, Any] = found.get("spec") or {}
-        now_s = time.monotonic()
+        now_s = _monotonic_s()
         self._view = self._view.read(spec, now_s)
         if not may_hold(self._view, self._identity, now_s):
             return False
@@ -121,6 +125,11 @@ class Lease:
                     await kube.replace_lease({**found, "spec": released_spec(found["spec"], utc_now())})
         except _FAILURES as error:
             _log.warning("lease not released: another one leads when it has expired", error=_short(error))
+
+
+def _monotonic_s() -> float:
+    """The clock that the loop sleeps by."""
+    return asyncio.get_running_loop().time()
 
 
 def _short(error: Exception) -> str:

@@ -19,7 +19,7 @@ from callfleet_operator.settings import OperatorSettings
 _LIST_CHUNK = 500
 
 
-@kopf.on.startup()
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # what can be waited for, the engine waits for itself
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Sets kopf up as docs/decisions/0002 says, and starts the engine."""
     own = OperatorSettings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final, cast
 
@@ -13,8 +12,11 @@ import structlog
 
 from callfleet_operator.plan.model import ModelState, full_name
 
-# A model that is there is looked for again after so long, one that could not be pulled is tried again.
+# A model that is there is looked for again after so long, one that could not be pulled is tried again; a server that
+# did not answer is asked sooner: calls may wait for it.
 LOOK_AGAIN_S: Final = 60.0
+UNREACHABLE_AGAIN_S: Final = 10.0
+UNREACHABLE: Final = "Unreachable"
 _REQUEST_TIMEOUT_S: Final = 10.0
 # Between two words of a pull's progress; a layer may take hours.
 _PULL_SILENCE_S: Final = 120.0
@@ -56,10 +58,12 @@ class Models:
         for model in set(self._states) - names:
             del self._states[model]
             self._looked_s.pop(model, None)
+        now_s = asyncio.get_running_loop().time()
         for model in sorted(names):
-            due = time.monotonic() - self._looked_s.get(model, -LOOK_AGAIN_S) >= LOOK_AGAIN_S
+            again_s = UNREACHABLE_AGAIN_S if self.of(model).reason == UNREACHABLE else LOOK_AGAIN_S
+            due = now_s - self._looked_s.get(model, -LOOK_AGAIN_S) >= again_s
             if self._servers and due and model not in self._pulls:
-                self._looked_s[model] = time.monotonic()
+                self._looked_s[model] = now_s
                 await self._look(model)
 
     async def close(self) -> None:
@@ -77,7 +81,7 @@ class Models:
                 if not await _has(client, model):
                     missing.append(url)
             except _FAILURES as error:
-                self._say(model, ModelState(False, "Unreachable", f"Ollama does not answer ({_short(error)})"))
+                self._say(model, ModelState(False, UNREACHABLE, f"Ollama does not answer ({_short(error)})"))
                 return
         if not missing:
             self._say(model, ModelState(ready=True))

@@ -20,6 +20,7 @@ SLOTS_ANNOTATION = "callfleet.dev/slots"
 SERVES_ANNOTATION = "callfleet.dev/serves"
 SETTLE_FINALIZER = "callfleet.dev/settle"
 DRAIN_FINALIZER = "callfleet.dev/drain"
+_LONGEST_NUMBER = 9
 CAMPAIGN_LABEL = "callfleet.dev/campaign"
 
 
@@ -116,8 +117,7 @@ class Session:
     @property
     def position(self) -> int:
         """Its contact's place in the run; 0 for one made by hand."""
-        text = self.meta.annotations.get("callfleet.dev/position", "0")
-        return int(text) if text.isdigit() else 0
+        return _number(self.meta.annotations.get("callfleet.dev/position", ""))
 
     @property
     def is_terminal(self) -> bool:
@@ -153,7 +153,6 @@ class Pod:
         status = body.get("status", {})
         conditions = {item["type"]: item for item in status.get("conditions", [])}
         labels, meta = body["metadata"].get("labels", {}), Meta.of(body)
-        slots = meta.annotations.get(SLOTS_ANNOTATION, "")
         return cls(
             meta=meta,
             pool=labels.get(POOL_LABEL, ""),
@@ -162,7 +161,7 @@ class Pod:
             problem=_pod_problem(status, conditions),
             in_call=IN_CALL_LABEL in labels,
             campaigns=tuple(filter(None, meta.annotations.get(CAMPAIGNS_ANNOTATION, "").split(","))),
-            slots=int(slots) if slots.isdigit() else 0,
+            slots=_number(meta.annotations.get(SLOTS_ANNOTATION, "")),
             serves=meta.annotations.get(SERVES_ANNOTATION, ""),
         )
 
@@ -189,6 +188,11 @@ def _pod_problem(status: dict[str, Any], conditions: dict[str, Any]) -> PodProbl
             # Between two starts it does not wait: the same trouble, whatever the moment.
             return PodProblem("ContainerRestarted", f"{container.get('restartCount', 0)} times; {last}")
     return None
+
+
+def _number(text: str) -> int:
+    """A number that an annotation holds; 0 for whatever else somebody wrote there ("²" is a digit, too)."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
 
 
 def parse_time(value: str) -> datetime:

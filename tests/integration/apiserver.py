@@ -6,7 +6,6 @@ import json
 import secrets
 import socket
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -19,10 +18,12 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.integration.part import Part
 
 from callfleet.parts.api import program, system_program
 
 START_TIMEOUT_S = 60.0
+_GROUP = "/apis/callfleet.dev/v1alpha1"
 CRDS = Path(__file__).parents[2] / "crds"
 
 
@@ -33,6 +34,16 @@ class ApiServer:
     url: str
     token: str
     kubeconfig: Path
+    part: Part
+
+    def stop(self) -> None:
+        """It dies, as a machine does; what it has written stays in etcd."""
+        self.part.stop()
+
+    def start(self) -> None:
+        """It comes back at the same address."""
+        self.part.start()
+        _wait_until(lambda: self.request("GET", f"{_GROUP}/callsessions"), self.part.log.parent)
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """One call as the administrator. Raises urllib's HTTPError."""
@@ -87,17 +98,17 @@ def api_server(home: Path, part: str = "k8s") -> Iterator[ApiServer]:
         "--service-account-key-file", str(home / "sa.key"), "--service-account-signing-key-file", str(home / "sa.key"),
     ]  # fmt: skip
     with ExitStack() as stack:
-        for command in (etcd, apiserver):
-            log = stack.enter_context((home / f"{Path(command[0]).name}.log").open("wb"))
-            process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
-            stack.callback(process.kill)
-        server = ApiServer(f"https://127.0.0.1:{port}", token, home / "kubeconfig")
+        parts = [Part(command, home / f"{Path(command[0]).name}.log") for command in (etcd, apiserver)]
+        for each in parts:
+            stack.callback(each.stop)
+            each.start()
+        server = ApiServer(f"https://127.0.0.1:{port}", token, home / "kubeconfig", parts[-1])
         server.kubeconfig.write_text(_kubeconfig(server))
         _wait_until(lambda: server.request("GET", "/apis"), home)
         for crd in sorted(CRDS.glob("*.yaml")):
             manifest = yaml.safe_load(crd.read_text())
             server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", manifest)
-        _wait_until(lambda: server.request("GET", "/apis/callfleet.dev/v1alpha1/callsessions"), home)
+        _wait_until(lambda: server.request("GET", f"{_GROUP}/callsessions"), home)
         yield server
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket as socket_module
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
-from tests.integration.gateway_parts import RunningGateway
+from redis.asyncio import Redis
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from callfleet_simulator.server import listener
@@ -16,9 +16,17 @@ from callfleet_simulator.server import listener
 SECRET = "s" * 32
 
 
+class HasRedis(Protocol):
+    """A gateway, in this process or another."""
+
+    @property
+    def redis(self) -> Redis:
+        """The Redis that it asks."""
+
+
 @asynccontextmanager
 async def call_process(
-    gateway: RunningGateway,
+    gateway: HasRedis,
     attempt: UUID,
     handler: Callable[[ServerConnection], Awaitable[None]],
     receive_buffer: int | None = None,
@@ -38,7 +46,7 @@ async def call_process(
         yield server
 
 
-async def register(gateway: RunningGateway, attempt: UUID, port: int) -> None:
+async def register(gateway: HasRedis, attempt: UUID, port: int) -> None:
     leg: dict[Any, Any] = {"host": "127.0.0.1", "port": str(port), "generation": "1", "secret": SECRET}
     result: Any = gateway.redis.hset(f"leg:{attempt}", mapping=leg)
     await result

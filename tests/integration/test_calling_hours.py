@@ -20,8 +20,9 @@ from tests.integration.test_admission_queue import explained
 
 from callfleet_core.api.schedule import Day
 from callfleet_core.dialing import DialStore
-from callfleet_operator.objects import parse_time
+from callfleet_operator.objects import Key, parse_time
 from callfleet_operator.plan.pool import WARM_UP
+from callfleet_operator.reconcile import budget
 
 DAYS = list(Day)
 ALWAYS = {"days": [*DAYS], "from": "00:00", "to": "24:00"}
@@ -64,6 +65,16 @@ def people(*zones: str | None) -> dict[str, Any]:
 
 def apply(fleet: Fleet, *zones: str | None, **spec: Any) -> None:
     fleet.parts.apply(campaign_body(fleet.namespace, SPRING, contacts=people(*zones), **spec))
+
+
+async def total_only(fleet: Fleet, name: str) -> None:
+    """A budget whose account is the same on both sides of midnight, which the operator's clock may have passed."""
+    limits = {"currency": "USD", "timeZone": "UTC", "limits": {"total": "10"}}
+    meta = {"name": name, "namespace": fleet.namespace}
+    fleet.parts.apply({"apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget", "metadata": meta, "spec": limits})
+    for _ in range(2):
+        await fleet.parts.see()
+        await budget.reconcile(fleet.parts.context, Key("Budget", fleet.namespace, name))
 
 
 def statuses(fleet: Fleet) -> list[dict[str, Any]]:
@@ -126,7 +137,9 @@ async def test_a_changed_schedule_holds_from_the_next_look_and_for_whoever_was_a
 
 async def test_what_the_operators_clock_allows_too_early_postgres_refuses(fleet: Fleet) -> None:
     start = next_hour()
-    apply(fleet, None, schedule={"zone": "Campaign", "windows": [one_hour(start)]}, worker={"minWorkers": 1})
+    schedule = {"zone": "Campaign", "windows": [one_hour(start)]}
+    await total_only(fleet, "season")
+    apply(fleet, None, schedule=schedule, worker={"minWorkers": 1}, budgetRefs=[{"name": "season"}])
     await fleet.settled()
     fleet.ahead = start - datetime.now(UTC) + timedelta(seconds=1)
     await fleet.look()
@@ -212,7 +225,7 @@ WINDOW = {"days": ["Mon"], "from": "09:00", "to": "18:00"}
         ({"schedule": {"windows": [WINDOW | {"from": "18:00", "to": "09:00"}]}}, "hours over midnight as two windows"),
         ({"schedule": {"windows": [WINDOW | {"to": "09:00"}]}}, "from must be before to"),
         ({"schedule": {"zone": "Caller", "windows": [WINDOW]}}, "Unsupported value"),
-        ({"schedule": {"notAfter": "tomorrow"}}, "must be of type date-time"),
+        ({"schedule": {"notAfter": "tomorrow"}}, "spec.schedule.notAfter"),
         ({"schedule": {"zone": "Campaign", "windows": [WINDOW]}, "timeZone": "CET"}, "that is UTC or Area/City"),
     ],
 )  # fmt: skip

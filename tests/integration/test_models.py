@@ -7,11 +7,14 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from tests.integration.apiserver import free_port
 
 from callfleet.hostservices import OllamaServer, ollama
+from callfleet_operator import models as models_module
 from callfleet_operator.models import Models
 from callfleet_operator.plan.model import ModelState
 
@@ -77,6 +80,38 @@ async def test_a_server_that_does_not_answer_is_named_as_the_trouble() -> None:
     async with keeper("http://127.0.0.1:9") as (models, _):
         await models.look(["m"])
         assert (models.of("m").ready, models.of("m").reason) == (False, "Unreachable")
+
+
+@asynccontextmanager
+async def doorway(port: int, url: str) -> AsyncIterator[None]:
+    """A port that leads to a server elsewhere, while it is open."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+        writer.close()
+
+    async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        await asyncio.gather(pass_on(reader, there_writer), pass_on(there_reader, writer))
+
+    async with await asyncio.start_server(enter, "127.0.0.1", port):
+        yield
+
+
+async def test_a_server_that_is_back_is_asked_again_sooner_than_one_that_answered(real: OllamaServer) -> None:
+    port = free_port()
+    async with keeper(f"http://127.0.0.1:{port}") as (models, told):
+        await models.look([real.model])
+        assert [state.reason for state in told.states] == ["Unreachable"]
+        async with doorway(port, real.url):
+            await models.look([real.model])
+            assert not models.of(real.model).ready  # it is not asked all the time
+            async with asyncio.timeout(models_module.UNREACHABLE_AGAIN_S + 5):
+                while not models.of(real.model).ready:
+                    await models.look([real.model])
+                    await asyncio.sleep(0.1)
+            await models.close()
 
 
 async def test_without_servers_every_model_is_taken_to_be_there() -> None:

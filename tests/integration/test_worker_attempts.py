@@ -230,13 +230,3 @@ async def test_a_broken_database_connection_dials_once_all_the_same(desk: Desk, 
     assert (await desk.row(attempt))["state"] == "placed"
     runner.stop()
     assert (await asyncio.wait_for(running, 20)).end == "unanswered"
-
-
-async def test_without_redis_nothing_is_dialled_and_the_hold_can_return(desk: Desk) -> None:
-    nowhere = LegRegistry(Redis.from_url("redis://127.0.0.1:9", socket_connect_timeout=0.5))
-    attempt = await desk.on.granted(SCRIPT)
-    runner = CallRunner(replace(desk.services, legs=nowhere), attempt, POD, lambda _event, _details: None)
-    end = await runner.run()
-    assert (end.end, end.reason) == ("notPlaced", "legUnregistered")
-    assert desk.on.carrier.carrier.calls.live() == 0
-    assert (await desk.row(attempt))["end_status"] == "notPlaced"

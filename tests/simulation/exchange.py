@@ -184,7 +184,7 @@ class MemoryCarriers(Carriers):
     """One account, in force from the beginning."""
 
     def __init__(self, account: CarrierAccount, client: Carrier) -> None:
-        self._account, self._client = account, client
+        self._account, self._caller = account, client
 
     async def start(self) -> None:
         pass
@@ -193,4 +193,4 @@ class MemoryCarriers(Carriers):
         return self._account
 
     async def client(self, account_sid: str) -> Carrier:
-        return self._client
+        return self._caller

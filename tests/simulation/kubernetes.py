@@ -33,18 +33,18 @@ class Cluster:
         """An object as it is."""
         return self.bodies[kind].get(name)
 
-    def create(self, kind: str, namespace: str, body: Body) -> bool:
-        """Makes an object; False when it is there already."""
+    def create(self, kind: str, namespace: str, body: Body) -> Body | None:
+        """Makes an object and answers it; None when it is there already."""
         name = body["metadata"]["name"]
         if name in self.bodies[kind]:
-            return False
+            return None
         self._made += 1
         meta = {
             "namespace": namespace, "generation": 1, "creationTimestamp": format_time(self._now()),
             **body["metadata"], "uid": str(UUID(int=self._made, version=4)),
         }  # fmt: skip
         self._store(kind, {**body, "metadata": meta}, "ADDED")
-        return True
+        return self.bodies[kind][name]
 
     def patch(self, kind: str, name: str, change: Body, *, spec: bool = False) -> Body:
         """A merge patch; with `spec` it makes a new generation. Raises ConflictError where a precondition fails."""
@@ -137,7 +137,7 @@ class MemoryKube(Kube):
         await self._way.go()
         self._cluster.patch(kind, meta.name, {"metadata": {**_as_seen(meta), "finalizers": list(finalizers)}})
 
-    async def create_session(self, body: Body) -> bool:
+    async def create_session(self, body: Body) -> Body | None:
         await self._way.go()
         return self._cluster.create("CallSession", body["metadata"]["namespace"], body)
 
@@ -145,7 +145,7 @@ class MemoryKube(Kube):
         await self._way.go()
         self._cluster.delete("CallSession", meta.name, _as_seen(meta))
 
-    async def create_pod(self, namespace: str, body: Body) -> bool:
+    async def create_pod(self, namespace: str, body: Body) -> Body | None:
         await self._way.go()
         return self._cluster.create("Pod", namespace, {key: body[key] for key in ("metadata",)})
 

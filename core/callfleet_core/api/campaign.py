@@ -13,6 +13,7 @@ from callfleet_core.api.common import (
     Condition,
     Currency,
     Message,
+    Moment,
     Money,
     ObjectName,
     RunId,
@@ -24,33 +25,36 @@ from callfleet_core.api.common import (
 )
 from callfleet_core.api.schedule import ZONE_RULE, Schedule
 from callfleet_core.phone import E164_PATTERN
-from callfleet_core.script import ApiModel, CallScript, Line, Question
+from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
 PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=16)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
 
 
 # With up to three decimals; a rule of the spec says how much.
+# What Kubernetes takes for labels and taints.
+LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
 
 
 class ConsentSpec(ApiModel):
     """That a person agreed to be called; without it the session waits with NoConsent."""
 
-    kind: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+    kind: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TEXT_PATTERN)] = Field(
         description='What was agreed to, such as "express-written".'
     )
-    source: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=TEXT_PATTERN)] = Field(
         description="Where it can be proven: a form, a record's id."
     )
-    time: datetime = Field(description="When it was given.")
+    time: Moment = Field(description="When it was given, such as 2026-01-31T09:00:00Z.")
 
 
 class InlineContact(ApiModel):
     """A person to call."""
 
     phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
-    name: Annotated[str, StringConstraints(max_length=100)] | None = None
+    name: Annotated[str, StringConstraints(max_length=100, pattern=TEXT_PATTERN)] | None = None
     consent: ConsentSpec | None = None
     time_zone: TimeZone | None = Field(
         default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
@@ -149,7 +153,7 @@ class Attempts(ApiModel):
 class Llm(ApiModel):
     """The language model."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
+    model: Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")] = Field(
         description="Its name as Ollama knows it; a changed one is pulled first, and the old one serves meanwhile."
     )
 
@@ -157,7 +161,7 @@ class Llm(ApiModel):
 class Agent(ApiModel):
     """What the agent says and asks."""
 
-    persona: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    persona: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=TEXT_PATTERN)]
     llm: Llm
     opening: Line = Field(description="The first words; say who calls and why.")
     closing: Line = Field(description="The last words.")
@@ -194,16 +198,16 @@ class Resources(ApiModel):
 class Toleration(ApiModel):
     """A taint that worker pods tolerate."""
 
-    key: Annotated[str, StringConstraints(max_length=253)] | None = None
+    key: Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=253)] | None = None
     operator: Literal["Exists", "Equal"] = "Exists"
-    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    value: Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)] | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
 class Worker(ApiModel):
     """The pods that make the calls. Campaigns with the same worker share a pool."""
 
-    image: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = Field(
+    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None = Field(
         default=None, description="The worker's image; the installation's own unless said."
     )
     slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
@@ -353,6 +357,12 @@ class CampaignStatus(ApiModel):
 
 
 _UNCHANGED = "self.%s == oldSelf.%s"
+_GPU = "nvidia__dot__com__slash__gpu"
+_TOLERATED = "!has(self.worker.tolerations) || self.worker.tolerations.all(t, %s)"
+_REQUESTED = (
+    "!has(self.worker.resources.requests.%s) || !has(self.worker.resources.limits.%s) || "
+    "quantity(self.worker.resources.requests.%s).compareTo(quantity(self.worker.resources.limits.%s)) <= 0"
+)
 
 SPEC_RULES: dict[str, Any] = rules(
     *(
@@ -398,6 +408,26 @@ SPEC_RULES: dict[str, Any] = rules(
         f"quantity(self.worker.resources.limits.memory).isGreaterThan(quantity('{DEFAULT_MEMORY}')))",
         f"more than {SLOTS_IN_DEFAULT_MEMORY} slotsPerWorker need worker.resources.limits.memory above "
         f"{DEFAULT_MEMORY}: about 1 GB, and 250 MB for each call",
+    ),
+    *(
+        rule(
+            _REQUESTED % ((name,) * 4),
+            f"worker.resources.requests.{name} must not be above worker.resources.limits.{name}",
+        )
+        for name in ("cpu", "memory")
+    ),
+    rule(
+        f"!has(self.worker.resources.requests.{_GPU}) || (has(self.worker.resources.limits.{_GPU}) && "
+        f"self.worker.resources.requests.{_GPU} == self.worker.resources.limits.{_GPU})",
+        "worker.resources.requests of GPUs must be what worker.resources.limits says, or be left out",
+    ),
+    rule(
+        _TOLERATED % "t.operator != 'Exists' || !has(t.value) || t.value == ''",
+        "worker.tolerations with a value need the operator Equal",
+    ),
+    rule(
+        _TOLERATED % "t.operator != 'Equal' || (has(t.key) && t.key != '')",
+        "worker.tolerations without a key need the operator Exists",
     ),
     rule(
         "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",

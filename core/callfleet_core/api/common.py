@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from callfleet_core.money import MONEY_PATTERN
 from callfleet_core.script import ApiModel
@@ -15,6 +15,23 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,6
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", max_length=3)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$", max_length=16)]
 TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_+\-0-9/]+$", max_length=64)]
+# Not `format: date-time`: the API server takes a list for one, and years that no clock has.
+_MOMENT_RULE = {
+    "rule": "timestamp(self) >= timestamp('2000-01-01T00:00:00Z')"
+    " && timestamp(self) < timestamp('2100-01-01T00:00:00Z')",
+    "message": "must be a moment of this century, such as 2026-01-31T09:00:00Z",
+}
+Moment = Annotated[
+    datetime,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 35,
+            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$",
+            "x-kubernetes-validations": [_MOMENT_RULE],
+        }
+    ),
+]
 Message = Annotated[str, StringConstraints(max_length=1024)]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from callfleet_core.api.common import rule, rules
+from callfleet_core.api.common import Moment, rule, rules
 from callfleet_core.script import ApiModel
 
 MOST_WINDOWS = 28
@@ -67,7 +66,7 @@ class Schedule(ApiModel):
     windows: list[CallingWindow] | None = Field(
         default=None, min_length=1, max_length=MOST_WINDOWS, description="Any hour unless said."
     )
-    not_after: datetime | None = Field(default=None, description="From then on nobody is dialled.")
+    not_after: Moment | None = Field(default=None, description="From then on nobody is dialled.")
 
 
 # Of the Campaign's spec: PostgreSQL knows a few bare names, such as CET, by other rules than the IANA database.

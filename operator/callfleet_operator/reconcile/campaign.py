@@ -140,7 +140,9 @@ async def _create_due(context: Context, campaign: Campaign) -> None:
     async def make(contact: RunContact) -> None:
         known = finished.get(contact.session_name)
         if known is None:
-            await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+            body = await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+            if body is not None:
+                context.store.apply("CallSession", body)
         elif not known.meta.deleted:  # one that is on its way out is made again when it is gone
             await _finish_again(context, run, known)
 

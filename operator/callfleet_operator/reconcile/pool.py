@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 import structlog
 
@@ -59,7 +60,7 @@ async def _reconcile(context: Context, key: Key) -> None:
         await protection.remove(context, pod)
     context.pool_problems.pop(key, None)
     if plan.create and campaigns:
-        await _create(context, key, campaigns, plan.create)
+        await _create(context, key, campaigns, _free_names(key, pods, plan.create))
     _show(context, key, campaigns, [*pods, *earlier])
     if plan.create or plan.idle or plan.closing or plan.delete or any(pod.in_call for pod in (*pods, *earlier)):
         context.queue.add_after(key, RECHECK_S)
@@ -164,16 +165,19 @@ def _show(context: Context, key: Key, campaigns: Sequence[Campaign], pods: Seque
         context.queue.add_after(Key("Campaign", key.namespace, campaign.meta.name), SHOWN_AFTER_S)
 
 
-async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], count: int) -> None:
+def _free_names(key: Key, pods: Sequence[Pod], count: int) -> list[str]:
+    """Names for so many new pods, by the pods that the plan knew: if one is there by now, nothing more is made."""
+    taken = {int(match[1]) for pod in pods if (match := re.search(r"-(\d+)$", pod.meta.name))}
+    free = (number for number in range(len(taken) + count) if number not in taken)
+    return [f"{key.name}-{number}" for number in islice(free, count)]
+
+
+async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], pod_names: Sequence[str]) -> None:
     campaign = campaigns[0]
     await _prepare(context, key.namespace, campaign)
     owner = await context.kube.ensure_config_map(key.namespace, manifests.pool_config_map(key.name))
-    pods = context.store.pods(key.namespace, key.name)
-    taken = {int(match[1]) for pod in pods if (match := re.search(r"-(\d+)$", pod.meta.name))}
-    free = (number for number in range(len(taken) + count) if number not in taken)
     names = [item.meta.name for item in campaigns]
-    for number in list(free)[:count]:
-        name = f"{key.name}-{number}"
+    for name in pod_names:
         body = manifests.worker_pod(name, key.name, owner, campaign.spec, context.pool_defaults, names)
         try:
             created = await context.kube.create_pod(key.namespace, body)
@@ -181,7 +185,9 @@ async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], cou
             context.pool_problems[key] = PodProblem("PodRefused", str(error))
             _log.warning("worker refused", pod=name, pool=key.name)
             return
-        if created:
+        if created is not None:
+            # The next look counts it, whenever the watch brings it: else it would make one more than there may be.
+            context.store.apply("Pod", created)
             _log.info("worker created", pod=name, pool=key.name)
 
 

@@ -72,3 +72,16 @@ async def test_nobody_takes_the_installations_own_account_over() -> None:
     own = await checks.of(OWN)
     assert own is not None
     assert own.media_token_is(_ATTEMPT, CarrierCheck("own", PUBLIC).media_token(_ATTEMPT))
+
+
+async def test_whose_account_it_is_cannot_be_told_while_the_api_server_is_away() -> None:
+    """The request is asked for again then (503): a refusal would lose a call's end."""
+    accounts = Accounts()
+    accounts.put(OTHER, "other")
+    accounts.away = True
+    checks = accounts.checks()
+    assert await checks.of(OTHER) is None
+    assert (checks.is_uncertain(OTHER), checks.is_uncertain(OWN)) == (True, False)
+    accounts.away, accounts.now = False, REREAD_S
+    assert await checks.of(OTHER) is not None
+    assert not checks.is_uncertain(OTHER)

@@ -84,6 +84,9 @@ class CallRunner:
 
     async def run(self) -> CallEnd:
         """From grant to records. Raises what PostgreSQL raises while nothing is dialled."""
+        if not await self._services.legs.writable(self._attempt, self._stop):
+            # Nobody could answer this call: its right to dial expires unused, and the person is not tried in vain.
+            return CallEnd("refused", reason="Stopping" if self._stop.is_set() else "RedisAway")
         order = await self._ledger.begin(self._stop)
         if isinstance(order, str):
             return CallEnd("refused", reason=order)
@@ -143,7 +146,7 @@ class CallRunner:
                 return CallEnd("superseded", call_sid=placed.call_sid)
             if isinstance(placed, UnknownPlaced):
                 _log.error("whether the call was placed is unknown", attempt=str(self._attempt), reason=placed.reason)
-            if not await self._await_media(order, certain=isinstance(placed, Placed)):
+            if not await self._await_media(order, address, certain=isinstance(placed, Placed)):
                 if self._stop.is_set() and self._sid is not None:
                     await carrier.hang_up(self._sid)  # nobody is left to answer its media
                 return CallEnd("unanswered", call_sid=self._sid)
@@ -176,8 +179,11 @@ class CallRunner:
         await carrier.hang_up(call_sid)
         return False
 
-    async def _await_media(self, order: DialOrder, *, certain: bool) -> bool:
-        """Waits for the person to pick up; false when the carrier says that the call ended, or the time is over."""
+    async def _await_media(self, order: DialOrder, address: LegAddress, *, certain: bool) -> bool:
+        """Waits for the person to pick up; false when the carrier says that the call ended, or the time is over.
+
+        Meanwhile the leg is registered again and again: it outlives a Redis that does not.
+        """
         limit_s = order.ring_timeout_s + order.max_queue_s + (0 if certain else order.time_limit_s)
         deadline = asyncio.get_running_loop().time() + limit_s + MEDIA_GRACE_S
         while asyncio.get_running_loop().time() < deadline and not self._stop.is_set():
@@ -187,6 +193,7 @@ class CallRunner:
                 return True
             if await self._ledger.is_over():
                 return self._media.is_set()
+            await self._services.legs.register_again(order, address)
         return self._media.is_set()
 
     async def _talk(

@@ -25,7 +25,7 @@ WATCH_SERVER_S = 240
 WATCH_CLIENT_S = 270
 REQUEST_S = 15
 FIRST_PAUSE_S = 0.5
-MAX_PAUSE_S = 30.0
+MAX_PAUSE_S = 10.0
 WRITE_TRIES = 5
 GONE, CONFLICT, NOT_FOUND = 410, 409, 404
 _MERGE_PATCH = "application/merge-patch+json"
@@ -82,7 +82,8 @@ class SessionWatch:
         self._api, self._namespace = api, namespace
         self._objects: Any = client.CustomObjectsApi(api)  # its types lack _content_type
         self._selector = f"status.worker={pod_name}"
-        self.last_contact_at: float | None = None
+        # Word from the API server, or a try that failed: one that is away ends no call of this pod.
+        self.last_sign_at: float | None = None
 
     @classmethod
     async def connect(cls, namespace: str, pod_name: str) -> Self:
@@ -109,6 +110,7 @@ class SessionWatch:
             except (ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
                 if isinstance(error, ApiException) and error.status == GONE:
                     continue
+                self._lives()
                 _log.warning("watching sessions failed", error=_name(error), retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(MAX_PAUSE_S, pause_s * 2)
@@ -117,7 +119,7 @@ class SessionWatch:
         listed = await self._objects.list_namespaced_custom_object(
             GROUP, VERSION, self._namespace, PLURAL, field_selector=self._selector, _request_timeout=REQUEST_S
         )
-        self._heard()
+        self._lives()
         for item in listed["items"]:
             if session := bound_session(item):
                 yield session
@@ -131,11 +133,11 @@ class SessionWatch:
                     timeout_seconds=WATCH_SERVER_S, _request_timeout=WATCH_CLIENT_S,
                 )  # fmt: skip
                 async for event in events:
-                    self._heard()
+                    self._lives()
                     version = event["raw_object"]["metadata"]["resourceVersion"]
                     if event["type"] in ("ADDED", "MODIFIED") and (session := bound_session(event["raw_object"])):
                         yield session
-            self._heard()
+            self._lives()
 
     async def report(
         self, name: str, attempt_id: UUID, state: Literal["Dialing", "InProgress"], call_sid: str | None
@@ -165,8 +167,8 @@ class SessionWatch:
             await asyncio.sleep(FIRST_PAUSE_S)
         return False
 
-    def _heard(self) -> None:
-        self.last_contact_at = asyncio.get_running_loop().time()
+    def _lives(self) -> None:
+        self.last_sign_at = asyncio.get_running_loop().time()
 
 
 def _precedes(state: str, following: str) -> bool:

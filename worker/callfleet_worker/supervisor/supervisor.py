@@ -85,7 +85,7 @@ class Supervisor:
         return None
 
     def _alive(self) -> bool:
-        last = self._kube.last_contact_at
+        last = self._kube.last_sign_at
         return last is None or asyncio.get_running_loop().time() - last < WATCH_STUCK_S
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

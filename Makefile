@@ -13,6 +13,8 @@ MACHINE ?=
 PROCESSES ?= 3
 BESIDE = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 SEED ?= 1
+SEEDS ?= 500
+CONTACTS ?= 500
 PLANS ?= 1500
 PLAN ?=
 CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(MACHINE),--machine $(MACHINE)) $(ARGS)
@@ -20,7 +22,7 @@ CHAOS = $(RUN) -m tests.chaos.chaos_ledger --seed $(SEED) $(if $(OPERATIONS),--o
 export UV_PYTHON_DOWNLOADS = never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults bench-admission bench-planning fuzz check format crds images parts cluster-up cluster-down clean
+.PHONY: help demo record test test-long bench-ledger bench-queries chaos chaos-real chaos-ledger chaos-ledger-defects chaos-faults simulate simulate-defects bench-admission bench-planning fuzz check format crds images parts cluster-up cluster-down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -68,6 +70,12 @@ chaos-ledger-defects: .venv/synced ## How many deliberate defects of the ledger 
 
 chaos-faults: .venv/synced ## Twelve faults of PostgreSQL, and how the ledger comes out of them (ARGS="restart long-lock")
 	@$(RUN) -m tests.chaos.faults.chaos_faults --seed $(SEED) $(ARGS)
+
+simulate: .venv/synced ## Days of campaigns in virtual time, a seed each (SEEDS=500; SEED=1; CONTACTS=500)
+	@$(RUN) -m tests.simulation.simulate --seed $(SEED) --seeds $(SEEDS) --contacts $(CONTACTS) $(ARGS)
+
+simulate-defects: .venv/synced ## How many deliberate defects of planners and ledger the simulation finds
+	@$(RUN) -m tests.simulation.simulate --defects $(ARGS)
 
 fuzz: .venv/synced ## Generated specs against the real API server and reconcilers (SPECS=1000 SEED=1)
 	@$(RUN) -m tests.fuzz.fuzz_specs --specs $(SPECS) --seed $(SEED) $(ARGS)

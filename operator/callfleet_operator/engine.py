@@ -217,7 +217,7 @@ class Engine:
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
             context.queue.add(Key("Admission"))
-            for pool_key in pool_keys(context, key.namespace):
+            for pool_key in sorted(pool_keys(context, key.namespace)):
                 context.queue.add(pool_key)
             return
         context.queue.add(key)
@@ -273,7 +273,7 @@ class Engine:
         for kind in KINDS:
             bodies, version = await context.kube.list_objects(kind)
             self._watches.listed(kind, bodies, asyncio.get_running_loop().time())
-            for key in context.store.replace(kind, bodies, version):
+            for key in sorted(context.store.replace(kind, bodies, version)):
                 if self._leads:
                     self._enqueue(context, key)
 

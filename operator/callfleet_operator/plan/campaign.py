@@ -15,7 +15,7 @@ from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign, PodProblem, Session, format_time
 from callfleet_operator.plan.model import ModelPlan
-from callfleet_operator.plan.session import condition
+from callfleet_operator.plan.session import condition, without_nulls
 
 _SHOWN_OF_A_PROBLEM = 500
 _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
@@ -181,7 +181,7 @@ def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: date
 
 def _same(wanted: dict[str, Any], status: dict[str, Any]) -> bool:
     def comparable(value: dict[str, Any]) -> dict[str, Any]:
-        kept = {key: value.get(key) for key in wanted}
+        kept: dict[str, Any] = {key: without_nulls(value.get(key)) for key in wanted}
         for part in ("contacts", "money"):
             kept[part] = {name: item for name, item in (kept[part] or {}).items() if name != "asOf"}
         kept["conditions"] = [

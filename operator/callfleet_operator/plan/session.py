@@ -255,15 +255,15 @@ def _same(new: Status, old: Status) -> bool:
     """Equal but for what only marks the passing of time."""
 
     def comparable(status: Status) -> Status:
-        kept: Status = _without_nulls(status)
+        kept: Status = without_nulls(status)
         kept["conditions"] = [(item["type"], item["status"], item["reason"]) for item in status.get("conditions") or []]
         return kept
 
     return comparable(new) == comparable(old)
 
 
-def _without_nulls(value: Any) -> Any:
-    """As the API server stores it: null fields are absent."""
+def without_nulls(value: Any) -> Any:
+    """A part of a status as the API server stores it: null fields are absent."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return value

@@ -74,7 +74,7 @@ async def _cycle(context: Context) -> None:
     if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
     await _write_waits(context, waits, sessions)
-    for pool in {item.session.pool for item in decisions}:
+    for pool in sorted({item.session.pool for item in decisions}):
         context.queue.add(Key("Pool", *pool))
 
 
@@ -192,7 +192,7 @@ async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
         else:
             kept.add(slot)
 
-    await each(slots, protect)
+    await each(sorted(slots, key=lambda slot: slot.pod_name), protect)
     return kept
 
 

@@ -47,7 +47,7 @@ async def follow_lists(context: Context) -> None:
         for item in context.store.campaigns()
         if item.spec.contacts.list_ref is not None and not item.meta.deleted
     ]
-    for run in await context.runs.outdated(uses):
+    for run in sorted(await context.runs.outdated(uses)):
         context.queue.add(Key("Campaign", run.namespace, run.campaign))
 
 

@@ -63,17 +63,27 @@ class Account:
 
 
 @dataclass
-class Carrier:
-    """An account at a carrier; `pause_s` lies between two dials."""
+class Pace:
+    """`pause_s` lies between two dials."""
 
-    simulated: bool = True
     pause_s: float = 0.0
     next_dial_at: datetime = BEGINNING
 
+    def makes_wait(self, now: datetime) -> bool:
+        """Nobody waits for longer than one pause: a later moment is that of an earlier, slower pace."""
+        return now < self.next_dial_at <= now + timedelta(seconds=self.pause_s)
+
 
 @dataclass
-class Campaign:
-    """What may be dialled at all."""
+class Carrier(Pace):
+    """An account at a carrier."""
+
+    simulated: bool = True
+
+
+@dataclass
+class Campaign(Pace):
+    """What may be dialled at all, and how fast."""
 
     suspended: bool = False
     closed: bool = False

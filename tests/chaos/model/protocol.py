@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -43,6 +44,10 @@ class Protocol(Money):
         self.consents = dict.fromkeys(range(PEOPLE), True)
         places = (Place(campaign, run, person) for campaign in CAMPAIGNS for run in RUNS for person in range(PEOPLE))
         self.done: dict[Place, bool] = dict.fromkeys(places, False)
+        # Found again without walking over a day's attempts: those of a place, those that were open, whose SID it is.
+        self._of_place: defaultdict[Place, list[Attempt]] = defaultdict(list)
+        self._opened: dict[UUID, Attempt] = {}
+        self._sids: dict[str, Attempt] = {}
 
     def stop(self, stopped: bool) -> None:
         """The installation-wide stop."""
@@ -51,6 +56,10 @@ class Protocol(Money):
     def mirror_campaign(self, campaign: str, suspended: bool) -> None:
         """Says whether a campaign is suspended."""
         self.campaigns[campaign].suspended = suspended
+
+    def hours_are_open(self, place: Place) -> bool:
+        """Whether a call to this person may begin now by the campaign's schedule; nobody here has one."""
+        return place.campaign in self.campaigns
 
     def consent(self, person: int, given: bool) -> None:
         """Revokes a person's consent, or gives it again."""
@@ -102,9 +111,14 @@ class Protocol(Money):
         refusal = self.refusal(item)
         if refusal is not None:
             return refusal
-        self.attempts[item.id] = Attempt(item, self.now)
+        self._keep(Attempt(item, self.now))
         self.post(item.id, item.accounts, "hold", item.amount, 0)
         return HELD
+
+    def _keep(self, attempt: Attempt) -> None:
+        id_ = attempt.item.id
+        self.attempts[id_] = self._opened[id_] = attempt
+        self._of_place[attempt.item.place].append(attempt)
 
     def not_to_be_called(self, item: Item) -> str | None:
         """Why nobody may be called for an item, whatever the money says: not now, not this person, not again."""
@@ -114,7 +128,11 @@ class Protocol(Money):
         reason = self.gate(place.person, item.carrier)
         if reason is not None:
             return reason
-        if self.done.get(place, True) or self._is_called(item):
+        if self.done.get(place, True):
+            return "Closed"
+        if not self.hours_are_open(place):
+            return "OutsideCallingHours"
+        if self._is_called(item):
             return "Closed"
         is_busy = any(attempt.item.place.person == place.person for attempt in self.open_attempts())
         return "NumberBusy" if is_busy else None
@@ -130,11 +148,15 @@ class Protocol(Money):
 
     def attempts_of(self, place: Place) -> Iterator[Attempt]:
         """A person's attempts in a run; one that was revoked was none."""
-        return (each for each in self.attempts.values() if each.item.place == place and each.state != "revoked")
+        return (each for each in self._of_place.get(place, ()) if each.state != "revoked")
 
     def open_attempts(self) -> Iterator[Attempt]:
         """What may be dialled or talked on."""
-        return (attempt for attempt in self.attempts.values() if attempt.state in OPEN)
+        for id_, attempt in list(self._opened.items()):
+            if attempt.state in OPEN:
+                yield attempt
+            else:  # nothing is opened twice
+                del self._opened[id_]
 
     def revoke(self, epoch: int, id_: UUID, reason: str) -> str:
         """Takes back what is only granted."""
@@ -164,10 +186,14 @@ class Protocol(Money):
         if reason is not None:
             self._release(attempt, reason)
             return "refused", reason
-        carrier = self.carriers[attempt.item.carrier]
-        if carrier.next_dial_at > self.now:
+        if not self.hours_are_open(attempt.item.place):
+            self._release(attempt, "OutsideCallingHours")
+            return "refused", "OutsideCallingHours"
+        paces = (self.campaigns[attempt.item.place.campaign], self.carriers[attempt.item.carrier])
+        if any(pace.makes_wait(self.now) for pace in paces):
             return "wait", "Pacing"
-        carrier.next_dial_at = self.now + timedelta(seconds=carrier.pause_s)
+        for pace in paces:
+            pace.next_dial_at = self.now + timedelta(seconds=pace.pause_s)
         attempt.state, attempt.nonce, attempt.owner_pod, attempt.begun_at = "dialing", nonce, pod, self.now
         return "go", None
 
@@ -196,7 +222,7 @@ class Protocol(Money):
         return None if attempt is None or (pod is not None and attempt.owner_pod != pod) else attempt
 
     def _is_taken(self, sid: str | None, by: Attempt) -> bool:
-        return sid is not None and any(each.sid == sid for each in self.attempts.values() if each is not by)
+        return sid is not None and self._sids.get(sid, by) is not by
 
     def record_placed(self, id_: UUID, sid: str, pod: str | None = None) -> str:
         """The call's SID, set once."""
@@ -210,6 +236,7 @@ class Protocol(Money):
         if self._is_taken(sid, attempt):
             return SID_TAKEN
         attempt.sid, attempt.placed_at = sid, self.now
+        self._sids[sid] = attempt
         attempt.state = "placed" if attempt.state == "dialing" else attempt.state
         return "placed"
 
@@ -239,6 +266,8 @@ class Protocol(Money):
         else:
             attempt.state = "ended"
         attempt.sid, attempt.end_status = attempt.sid or evidence.sid, evidence.status
+        if attempt.sid is not None:
+            self._sids[attempt.sid] = attempt
         attempt.duration_s, attempt.ended_at = evidence.duration_s, self.now
         attempt.counts = evidence.status != "notPlaced" or evidence.error_code == BAD_NUMBER
         return True

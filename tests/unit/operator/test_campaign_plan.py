@@ -11,6 +11,7 @@ from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign
 from callfleet_operator.plan.campaign import CampaignView, WorkersView, plan_campaign_status
 from callfleet_operator.plan.model import ModelPlan
+from callfleet_operator.plan.session import without_nulls
 
 NOW = datetime(2026, 11, 22, 14, tzinfo=UTC)
 BODY: dict[str, Any] = {
@@ -29,9 +30,9 @@ BODY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
+def planned_status(counts: RunCounts, problem: str | None, **before: Any) -> dict[str, Any] | None:
     view = CampaignView(
-        campaign=Campaign.of(BODY),
+        campaign=Campaign.of(BODY | before),
         contacts=counts,
         sessions=[],
         workers=WorkersView(),
@@ -42,9 +43,21 @@ def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
         carrier_problem=None,
         model=ModelPlan("m", None, "Serving", ""),
     )
-    planned = plan_campaign_status(view, NOW)
+    return plan_campaign_status(view, NOW)
+
+
+def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
+    planned = planned_status(counts, problem)
     assert planned is not None
     return planned
+
+
+def test_a_status_that_says_all_already_is_not_written_again() -> None:
+    counts = RunCounts(3, 2)
+    stored = without_nulls(status(counts, None))
+    assert "pending" not in stored["model"]
+    assert planned_status(counts, None, status=stored) is None
+    assert planned_status(RunCounts(3, 3), None, status=stored) is not None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ SPECS ?= 1000
 MACHINE ?=
 # The cluster's tests wait for calls most of the time: the others run beside them.
 PROCESSES ?= 3
-BESIDE = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
+BESIDE = -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 SEED ?= 1
 SEEDS ?= 500
 CONTACTS ?= 500

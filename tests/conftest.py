@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database, postgres, redis
 from callfleet_core.db.engine import create_engine
@@ -18,15 +20,23 @@ CLUSTER = Path(__file__).parent / "cluster"
 ASIDE = 10
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side, the cluster's tests are one process's from the start; each other module is whoever's is free."""
-    if config.getoption("dist", "no") != "loadgroup":
-        return
-    items.sort(key=lambda item: CLUSTER not in item.path.parents)
-    for item in items:
-        own = "cluster" if CLUSTER in item.path.parents else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(own))
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # the library is not typed
+    """The cluster's tests are one process's, from the start; each other module is whoever's is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = str(nodeid.partition("::")[0])
+        return "cluster" if module.startswith("tests/cluster/") else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    """How tests are shared out where there is more than one process (`-n`)."""
+    return SideBySide(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The cluster's take longest: they come first where others run beside them."""
+    if os.environ.get("PYTEST_XDIST_WORKER") is not None:
+        items.sort(key=lambda item: CLUSTER not in item.path.parents)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -172,7 +172,9 @@ async def test_the_end_of_a_campaign_is_told_and_can_be_put_off(fleet: Fleet) ->
 async def test_a_pool_goes_to_zero_outside_of_the_hours_and_is_warm_when_they_begin(fleet: Fleet, zone: str) -> None:
     start = next_hour()
     worker = {"minWorkers": 2, "maxWorkers": 4, "slotsPerWorker": 1}
-    apply(fleet, *["Etc/UTC"] * 3, schedule={"zone": zone, "windows": [one_hour(start)]}, worker=worker)
+    schedule = {"zone": zone, "windows": [one_hour(start)]}
+    await total_only(fleet, "season")
+    apply(fleet, *["Etc/UTC"] * 3, schedule=schedule, worker=worker, budgetRefs=[{"name": "season"}])
     for _ in range(2):
         await fleet.parts.reconcile(fleet.namespace, SPRING)
     assert len(fleet.sessions()) == 3

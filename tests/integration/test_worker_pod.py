@@ -101,7 +101,7 @@ async def test_progress_is_written_once_forwards_and_never_over_another_attempt(
     assert await kube.report(name, attempt, "InProgress", "CA" + "1" * 32)
     status = status_of(cluster, name)
     assert (status["state"], status["callSID"]) == ("InProgress", "CA" + "1" * 32)
-    assert [condition["type"] for condition in status["conditions"]] == ["Connected"]
+    assert [condition["type"] for condition in status["conditions"]] == ["Admitted", "Connected"]
     assert not await kube.report(name, attempt, "Dialing", None)
     assert not await kube.report(name, uuid4(), "InProgress", None)
     assert not await kube.report("no-such-session", attempt, "Dialing", None)

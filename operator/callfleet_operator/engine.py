@@ -217,7 +217,7 @@ class Engine:
     def _enqueue(self, context: Context, key: Key) -> None:
         if key.kind == "Pod":
             context.queue.add(Key("Admission"))
-            for pool_key in sorted(pool_keys(context, key.namespace)):
+            for pool_key in pool_keys(context, key.namespace):
                 context.queue.add(pool_key)
             return
         context.queue.add(key)

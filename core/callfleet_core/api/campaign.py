@@ -30,11 +30,10 @@ from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Ques
 PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=16)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
 
-
-# With up to three decimals; a rule of the spec says how much.
 # What Kubernetes takes for labels and taints.
 LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+# With up to three decimals; a rule of the spec says how much.
 CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
 
 

@@ -55,6 +55,11 @@ class Hours:
         """The zones that must all be inside a window; `callee` are those that the number may be in."""
         return tuple(callee) if self.zone is None else (self.zone,)
 
+    @property
+    def by_callees_clock(self) -> bool:
+        """Whether it depends on where the person is when a call may begin."""
+        return bool(self.windows) and self.zone is None
+
     def document(self) -> dict[str, Any]:
         """As PostgreSQL keeps it, for begin_dial."""
         return {

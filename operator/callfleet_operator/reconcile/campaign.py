@@ -76,7 +76,7 @@ async def reconcile(context: Context, key: Key) -> None:
 
 def _ask_for_pools(context: Context, namespace: str) -> None:
     """A Campaign that changed may want other workers than before, or none."""
-    for key in sorted(pool_keys(context, namespace)):
+    for key in pool_keys(context, namespace):
         context.queue.add(key)
 
 

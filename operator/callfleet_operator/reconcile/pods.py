@@ -34,11 +34,11 @@ def placed(context: Context, namespace: str) -> PodPlaces:
     return place_pods(context.store.pods(namespace), asked)
 
 
-def pool_keys(context: Context, namespace: str) -> set[Key]:
-    """Every pool of a namespace that has pods, or is asked for."""
+def pool_keys(context: Context, namespace: str) -> list[Key]:
+    """Every pool of a namespace that has pods, or is asked for, by name."""
     places = placed(context, namespace)
     asked = {context.pool_of(item) for item in context.store.campaigns() if item.meta.namespace == namespace}
-    return {Key("Pool", namespace, name) for name in asked | places.own.keys() | places.orphans.keys()}
+    return [Key("Pool", namespace, name) for name in sorted(asked | places.own.keys() | places.orphans.keys())]
 
 
 def can_serve(context: Context, pod: Pod, campaign: Campaign) -> bool:

@@ -112,9 +112,8 @@ def _hours_are_near(context: Context, campaign: Campaign, *, has_calls: bool) ->
     hours, now = hours_of(campaign.spec), context.now()
     if hours is None:
         return True
-    by_callees_clock = hours.windows and hours.zone is None
     known = context.openings.get((campaign.meta.namespace, campaign.meta.name))
-    opening = known if by_callees_clock else next_opening(hours, (), now)
+    opening = known if hours.by_callees_clock else next_opening(hours, (), now)
     return hours_are_near(hours, opening, now, has_calls=has_calls)
 
 

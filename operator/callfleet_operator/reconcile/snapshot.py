@@ -220,7 +220,7 @@ class _TermsOfCampaigns:
         sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
         model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
         hours = hours_of(campaign.spec)
-        by_callees_clock = hours is not None and bool(hours.windows) and hours.zone is None
+        by_callees_clock = hours is not None and hours.by_callees_clock
         return _Terms(pool, accounts, found, sid, model.serving is not None, by_callees_clock)
 
 

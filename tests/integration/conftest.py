@@ -1,16 +1,34 @@
-"""A gateway over a ledger that a module's tests share: each test grants itself attempts of its own."""
+"""What modules share in kind, each with its own: an API server, workers on it, and a gateway over a ledger."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import Books
+from tests.integration.fleet_parts import Fleet
 from tests.integration.gateway_parts import RunningGateway, open_large_books, running_gateway
+from tests.integration.operator_parts import operator
 
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One without nodes or controllers; its objects are the module's."""
+    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture
+async def fleet(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Fleet]:
+    """A namespace with workers, whose module has prepared the server for them."""
+    async with operator(engine, server) as parts:
+        yield await Fleet.start(parts, server)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
@@ -28,12 +28,6 @@ from callfleet_operator.reconcile import admission, installation, witness
 
 SLOTS = 4
 MERGE = "application/merge-patch+json"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, SUBJECTS, number
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet, prepare
-from tests.integration.operator_parts import GROUP, campaign_body, operator
+from tests.integration.operator_parts import GROUP, campaign_body
 from tests.integration.test_admission_queue import explained
 
 from callfleet_core.api.schedule import Day
@@ -29,17 +27,9 @@ ALWAYS = {"days": [*DAYS], "from": "00:00", "to": "24:00"}
 COOL_DOWN = timedelta(seconds=121)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        prepare(server)
-        yield server
-
-
-@pytest.fixture
-async def fleet(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Fleet]:
-    async with operator(engine, server) as parts:
-        yield await Fleet.start(parts, server)
+@pytest.fixture(scope="module", autouse=True)
+def prepared(server: ApiServer) -> None:
+    prepare(server)
 
 
 def next_hour() -> datetime:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.operator_parts import GROUP, campaign_body
 
 from callfleet.checkout import checkout
@@ -18,12 +17,6 @@ LIST = {"listRef": {"name": "spring-2026"}}
 PERSON = {"inline": [{"phone": "+15550100150"}]}
 SOURCES = "exactly one source: inline, configMapRef, secretRef or listRef"
 CAMPAIGNS = f"{GROUP}/default/campaigns"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 def refusal(error: urllib.error.HTTPError) -> str:

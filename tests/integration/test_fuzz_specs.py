@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.fuzz.cases import BASES, Case, changed, generate, load_schema, walk
 from tests.fuzz.fuzz_specs import judge_all, judging
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.fleet_parts import prepare
 
 from callfleet_operator.store import Store
@@ -18,11 +18,9 @@ from callfleet_operator.store import Store
 SEED, SPECS = 1, 60
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        prepare(server)
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def prepared(server: ApiServer) -> None:
+    prepare(server)
 
 
 async def test_generated_specs_come_into_force_or_are_refused(engine: AsyncEngine, server: ApiServer) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, KEY, SUBJECTS, Books, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
@@ -24,12 +24,6 @@ EVERYBODY, LOOK_AHEAD = 100_000, 20
 # Beside the contacts that are due: limits, balances, counts, versions.
 FEW = 10
 SPEC: dict[str, Any] = {"contacts": {"listRef": {"name": LIST}}, "lookAhead": LOOK_AHEAD}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

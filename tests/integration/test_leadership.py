@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server, free_port
+from tests.integration.apiserver import ApiServer, free_port
 from tests.integration.books import Books, open_books
 from tests.integration.operator_parts import GROUP, operator_environment
 
@@ -108,12 +108,6 @@ async def operators(server: ApiServer, books: Books, folder: Path) -> AsyncItera
     finally:
         for identity in list(found.processes):
             await found.end(identity, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

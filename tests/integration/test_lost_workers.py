@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import NAMESPACE, number
 from tests.integration.office import FROM
 from tests.integration.restored import World, open_world
@@ -18,12 +18,6 @@ from callfleet_simulator.calls import CallRequest, CallStatus
 from callfleet_simulator.people import Person
 
 ASKED_AGAIN = timedelta(seconds=11)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import CAMPAIGN, HOLD_MICROS, NAMESPACE, RUN, Books, open_books
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE
 from callfleet_operator.context import utc_now
 from callfleet_operator.reconcile import attempts
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from kubernetes_asyncio import client
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server, free_port
+from tests.integration.apiserver import ApiServer, free_port
 from tests.integration.books import open_books, register_carrier
 from tests.integration.gateway_parts import dialing, open_large_books, row, running_gateway
 from tests.integration.media_legs import call_process
@@ -70,12 +70,6 @@ async def gateway_process(database: str, redis_url: str) -> AsyncIterator[Gatewa
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 async def test_the_calls_of_a_gateway_that_dies_end_and_are_settled_though_nobody_heard_of_it(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.fleet_parts import MERGE, Fleet, prepare
 from tests.integration.operator_parts import operator
 
@@ -21,17 +20,9 @@ QUIET = timedelta(seconds=31)
 IN_CALL = "callfleet.dev/in-call"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        prepare(server)
-        yield server
-
-
-@pytest.fixture
-async def fleet(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Fleet]:
-    async with operator(engine, server) as parts:
-        yield await Fleet.start(parts, server)
+@pytest.fixture(scope="module", autouse=True)
+def prepared(server: ApiServer) -> None:
+    prepare(server)
 
 
 def names(fleet: Fleet) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number, open_books
 from tests.integration.fleet_parts import MERGE, prepare
 from tests.integration.operator_parts import GROUP, campaign_body
@@ -21,11 +21,9 @@ MESSAGE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 SECONDS = 10.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        prepare(server)
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def prepared(server: ApiServer) -> None:
+    prepare(server)
 
 
 @pytest.fixture

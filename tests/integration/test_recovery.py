@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import POD
 from tests.integration.own_postgres import OwnPostgres, own_postgres
 from tests.integration.restored import HOLD_MICROS, World, open_world
@@ -21,12 +21,6 @@ from callfleet_core.db.migrate import migrate
 from callfleet_core.ledger import HoldResult
 from callfleet_core.recovery import RecoveryDesk
 from callfleet_operator.engine import Engine
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.books import BUDGET, CAMPAIGN, CONSENT, NAMESPACE, RUN, login_url, number
 from tests.integration.operator_parts import campaign_body
 from tests.integration.restored import GROUP, HOLD_MICROS, MERGE, World, open_world
@@ -23,12 +23,6 @@ from callfleet_core.recovery import RecoveryDesk
 from callfleet_core.runs import Run
 from callfleet_simulator.calls import CallStatus
 from callfleet_simulator.faults import Fault, Kind
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

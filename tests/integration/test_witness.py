@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.apiserver import ApiServer
 from tests.integration.operator_parts import Operator, operator
 from tests.integration.restored import MERGE, open_world
 
@@ -19,12 +19,6 @@ from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_operator.reconcile import admission, recovery, witness
 
 PATH = f"/api/v1/namespaces/default/configmaps/{witness.NAME}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

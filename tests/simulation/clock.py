@@ -1,41 +1,23 @@
-"""Time that passes only when everybody waits: an event loop whose clock jumps to the next instant at once."""
+"""Time that passes only when everybody waits, and dice that are thrown alike in every run."""
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from datetime import datetime, timedelta
 from random import Random
 
-
-class _Jump(selectors.SelectSelector):
-    """Waits for nothing: what asyncio would sleep is added to the clock."""
-
-    now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """No file is ever ready. Raises RuntimeError when nobody waits for an instant, so that none ever comes."""
-        if timeout is None:
-            raise RuntimeError("everybody waits, and nobody for an instant")
-        self.now_s += max(0.0, timeout)
-        return []
+from tests.chaos import virtual
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time: the same calls in the same order, however fast the machine is."""
+class VirtualLoop(virtual.VirtualLoop):
+    """A loop in virtual time that begins at an instant: the same calls in the same order, however fast the machine."""
 
     def __init__(self, beginning: datetime) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        super().__init__(lambda _: None)
         self.beginning = beginning
-
-    def time(self) -> float:
-        """Seconds since the beginning."""
-        return self._jump.now_s
 
     def now(self) -> datetime:
         """The instant, to the microsecond."""
-        return self.beginning + timedelta(seconds=self._jump.now_s)
+        return self.beginning + timedelta(seconds=self.time())
 
 
 class Chances:

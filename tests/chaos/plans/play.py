@@ -12,9 +12,9 @@ from tests.chaos.plans.database import Databases
 from tests.chaos.plans.ending import Ending, revoked, violations
 from tests.chaos.plans.faults import Fault, Faults
 from tests.chaos.plans.operators import task_factory
-from tests.chaos.plans.virtual import VirtualLoop
 from tests.chaos.plans.workflows import WORKFLOWS
 from tests.chaos.plans.world import World
+from tests.chaos.virtual import VirtualLoop
 
 # A reference has ended when nothing has changed for so long; a plan must be there, and stay, after so long at most.
 QUIET_S, PATIENCE_S, LOOK_S = 20.0, 400.0, 5.0

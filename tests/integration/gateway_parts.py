@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,7 +26,6 @@ from callfleet_gateway.settings import GatewaySettings
 from callfleet_simulator.server import listener
 
 CONTACTS = 200
-_NEXT = count()
 
 
 async def open_large_books(engine: AsyncEngine) -> Books:
@@ -37,7 +35,9 @@ async def open_large_books(engine: AsyncEngine) -> Books:
 
 async def dialing(books: Books, **changes: Any) -> UUID:
     """An attempt, to a number that nobody else has, for which begin_dial said go."""
-    attempt = await books.held(next(_NEXT), **changes)
+    taken = await books.sql("SELECT array_agg(contact_id) FROM dial_attempts") or []
+    free = next(index for index, contact_id in enumerate(books.people) if contact_id not in taken)
+    attempt = await books.held(free, **changes)
     async with asyncio.timeout(5):
         while (decision := await books.dialing.begin_dial(attempt, POD, uuid4())).verdict is not Verdict.GO:
             assert decision.verdict is Verdict.WAIT, decision

@@ -18,7 +18,7 @@ from callfleet.cluster.errors import ClusterError
 from callfleet.cluster.handle import ClusterHandle
 from callfleet.cluster.layout import layout_for
 from callfleet.cluster.leftovers import recorded
-from callfleet.cluster.supervisor import cgroup_roots
+from callfleet.cluster.supervisor import PRECEDENCE, cgroup_roots
 from callfleet.parts.api import ensure, program
 from callfleet.parts.baseimage import BaseImagePart
 
@@ -109,6 +109,13 @@ def test_the_node_is_ready_and_counts_its_gpus(cluster: ClusterHandle) -> None:
     conditions = {item["type"]: item["status"] for item in node["conditions"]}
     assert conditions["Ready"] == "True"
     assert node["allocatable"]["nvidia.com/gpu"] == str(GPUS)
+
+
+def test_pods_have_precedence_over_what_else_the_machine_does(cluster: ClusterHandle) -> None:
+    groups = [root / layout_for(NAME).cgroup for root in cgroup_roots()]
+    files = {name: group / name for group in groups for name in PRECEDENCE if (group / name).is_file()}
+    assert files
+    assert {name: path.read_text().strip() for name, path in files.items()}.items() <= PRECEDENCE.items()
 
 
 def test_a_pod_runs_is_found_by_its_services_name_and_answers(cluster: ClusterHandle) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from callfleet.parts.api import system_program
 
 IMPORT_TIMEOUT_S = 600.0
 LIST_TIMEOUT_S = 30.0
+ID = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,15 @@ def listed_images(table: str) -> dict[str, str]:
     return {row[0]: row[2] for row in rows if len(row) > 2}
 
 
-def superseded(present: Collection[str], loaded: Collection[str], containers: str) -> list[str]:
-    """Images with the same name as a loaded one but another tag, that no container (by ctr's table) uses."""
+def superseded(present: Mapping[str, str], loaded: Collection[str], containers: str) -> list[str]:
+    """The images to forget: of a loaded one's name with another tag, and ids that Kubernetes gave to what has no name.
+
+    `present` is name → digest; what a container (by ctr's table) uses stays. containerd's Kubernetes side names each
+    image a second time, "sha256:…", which keeps its layers on the disk when the first name is gone.
+    """
     used = set(containers.split())
     repositories = {name.rpartition(":")[0] for name in loaded}
-    return sorted(
-        name for name in present if name not in loaded and name not in used and name.rpartition(":")[0] in repositories
-    )
+    old = {name for name in present if name not in loaded and name.rpartition(":")[0] in repositories} - used
+    named = {digest for name, digest in present.items() if not name.startswith(ID) and name not in old}
+    ids = {name for name, digest in present.items() if name.startswith(ID) and digest not in named}
+    return sorted(old | (ids - used))

@@ -30,6 +30,9 @@ READY_TIMEOUT_S = 60.0
 ONCE_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5.0
 LIBC = ctypes.CDLL(None, use_errno=True)
+# Pods carry live calls: what else this machine does gets a processor that both want one time in eleven (the kernel's
+# default is 1024 and 100), as it would not on a node of theirs. By the names of versions 1 and 2.
+PRECEDENCE = {"cpu.shares": "10240", "cpu.weight": "1000"}
 # Ended first and politely: it flushes its store of images.
 FLUSHES = "containerd"
 
@@ -169,6 +172,9 @@ def make_cgroup(hierarchy: Path, name: str) -> None:
     for setting in ("cpuset.cpus", "cpuset.mems"):
         if (hierarchy / setting).is_file() and (group / setting).is_file():
             (group / setting).write_text((hierarchy / setting).read_text())
+    for setting, value in PRECEDENCE.items():
+        if (group / setting).is_file():
+            (group / setting).write_text(value)
 
 
 class Node:

@@ -181,6 +181,14 @@ def test_a_context_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
 
 
 def test_an_image_is_superseded_when_another_tag_is_loaded_and_nothing_uses_it() -> None:
-    present = ["localhost/a:1", "localhost/a:2", "localhost/a:3", "localhost/b:1", "sha256:aa"]
-    containers = "CONTAINER IMAGE RUNTIME\nc1 localhost/a:2 io.containerd.runc.v2\n"
-    assert superseded(present, ["localhost/a:3"], containers) == ["localhost/a:1"]
+    tags = {"localhost/a:1": "d1", "localhost/a:2": "d2", "localhost/a:3": "d3", "localhost/b:1": "d4"}
+    ids = {
+        "sha256:c0": "d0",
+        "sha256:c1": "d1",
+        "sha256:c2": "d2",
+        "sha256:c3": "d3",
+        "sha256:c4": "d4",
+        "sha256:c9": "d9",
+    }
+    containers = "CONTAINER IMAGE RUNTIME\nc1 localhost/a:2 io.containerd.runc.v2\nc2 sha256:c9 io.containerd.runc.v2\n"
+    assert superseded(tags | ids, ["localhost/a:3"], containers) == ["localhost/a:1", "sha256:c0", "sha256:c1"]

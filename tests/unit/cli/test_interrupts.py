@@ -38,12 +38,15 @@ try:
 except KeyboardInterrupt:
     say("stopped")
 """
-# Runs a command that starts another one, both of which would go on for a minute.
+# Runs a command that starts another one, both of which would go on for a minute. It can be interrupted whatever its
+# shell decided: one that starts the tests in the background has them ignore SIGINT.
 BUILDER = """
 import sys
 from pathlib import Path
+from callfleet.interrupts import Interrupts
 from callfleet.parts.run import Runner
-Runner().run(["sh", "-c", "sleep 61 & echo $! > $0; sleep 61", sys.argv[1]], Path(sys.argv[2]), timeout_s=60)
+with Interrupts():
+    Runner().run(["sh", "-c", "sleep 61 & echo $! > $0; sleep 61", sys.argv[1]], Path(sys.argv[2]), timeout_s=60)
 """
 
 

@@ -19,9 +19,9 @@ from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.privacy import Privacy
 from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_core.runs import CampaignRuns
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError
 from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
 from callfleet_operator.objects import Key

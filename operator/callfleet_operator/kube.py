@@ -1,101 +1,31 @@
-"""The only module of the operator that talks to the API server, beside kopf's own watches.
+"""All that the operator reads and writes at the API server, beside kopf's own watches.
 
-Writes go through a token bucket. Status writes are compare-and-set on resourceVersion: a 409 is Conflict, and the
-caller looks again instead of forcing its view.
+Status writes are compare-and-set on resourceVersion: a 409 is a ConflictError, and the caller looks again instead of
+forcing its view.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from aiohttp.helpers import get_env_proxy_for_url
-from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
-from yarl import URL
 
 from callfleet_core.api import API_VERSION, GROUP, VERSION
-from callfleet_core.errors import CallFleetError
+from callfleet_operator.apiserver import MERGE_PATCH, ConflictError, RefusedError, Requests, conflicts, told
 from callfleet_operator.objects import POOL_LABEL, Meta, format_time
 
-# A call costs eight; the API server's own fairness protects it from more than it can take.
-WRITES_PER_SECOND = 1000.0
-BURST = 2000.0
-REQUEST_TIMEOUT_S = 15
 LIST_CHUNK = 500
 PLURALS = {"Campaign": "campaigns", "CallSession": "callsessions", "Budget": "budgets"}
-_MERGE_PATCH = "application/merge-patch+json"
-_JSON = "application/json"
 _OURS = {"app.kubernetes.io/managed-by": "callfleet"}
 _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 
 
-# 429: how often a write is tried again, and how long the server may keep everybody waiting for it.
-_TOO_MANY = 429
-_TURNED_AWAY_AT_MOST = 3
-_LONGEST_REST_S = 10.0
-
-
-class ConflictError(CallFleetError):
-    """The object changed or vanished meanwhile: look again."""
-
-
-class RefusedError(CallFleetError):
-    """The API server will not have an object: a quota, a policy, a field; its text is the server's own."""
-
-
-class TokenBucket:
-    """Bounds a rate; at most `burst` writes at once, then `rate` a second."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst, self._tokens = rate, burst, burst
-        self._at: float | None = None
-
-    def rest(self, seconds: float) -> None:
-        """Nobody may write for so long."""
-        now = asyncio.get_running_loop().time()
-        self._tokens = min(self._tokens, -seconds * self._rate)
-        self._at = now
-
-    async def take(self) -> None:
-        """Waits until a write may be made."""
-        now = asyncio.get_running_loop().time()
-        elapsed = 0.0 if self._at is None else now - self._at
-        self._tokens = min(self._burst, self._tokens + elapsed * self._rate) - 1
-        self._at = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / self._rate)
-
-
-class Kube:
+class Kube(Requests):
     """Reads and writes of the operator, as JSON: what goes out is what manifests.py made."""
-
-    def __init__(self, api: client.ApiClient) -> None:
-        self._api = api
-        self._bucket = TokenBucket(WRITES_PER_SECOND, BURST)
-
-    @classmethod
-    async def connect(cls, kubeconfig: Path | None = None) -> Kube:
-        """By the given file; without one, in the cluster by its service account, elsewhere by KUBECONFIG."""
-        if kubeconfig is not None:
-            await config.load_kube_config(config_file=str(kubeconfig))
-            return cls(_client())
-        try:
-            config.load_incluster_config()  # type: ignore[no-untyped-call]  # the library leaves it untyped
-        except config.ConfigException:
-            await config.load_kube_config()
-        return cls(_client())
-
-    async def close(self) -> None:
-        """Ends the connections."""
-        await self._api.close()
 
     async def list_objects(self, kind: str) -> tuple[list[dict[str, Any]], int]:
         """Every object of a kind, in chunks, and the list's resourceVersion."""
@@ -105,7 +35,7 @@ class Kube:
             query["labelSelector"] = POOL_LABEL
         items: list[dict[str, Any]] = []
         while True:
-            page = await self._request("GET", path, query=query)
+            page = await self.request("GET", path, query=query)
             items += page["items"]
             token = page["metadata"].get("continue")
             if not token:
@@ -118,36 +48,36 @@ class Kube:
         Raises ConflictError otherwise.
         """
         body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid}, "status": dict(status)}
-        with _conflicts(f"{kind} {meta.namespace}/{meta.name}"):
-            return await self._write("PATCH", f"{_path(kind, meta)}/status", body, content_type=_MERGE_PATCH)
+        with conflicts(f"{kind} {meta.namespace}/{meta.name}"):
+            return await self.write("PATCH", f"{_path(kind, meta)}/status", body, content_type=MERGE_PATCH)
 
     async def set_finalizers(self, kind: str, meta: Meta, finalizers: Sequence[str]) -> None:
         """Replaces an object's finalizers, if it is still as it was seen. Raises ConflictError otherwise."""
         body = {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid, "finalizers": list(finalizers)}}
-        with _conflicts(f"{kind} {meta.namespace}/{meta.name}"):
-            await self._write("PATCH", _path(kind, meta), body, content_type=_MERGE_PATCH)
+        with conflicts(f"{kind} {meta.namespace}/{meta.name}"):
+            await self.write("PATCH", _path(kind, meta), body, content_type=MERGE_PATCH)
 
     async def create_session(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates a CallSession and answers it; None when it is there already."""
-        return await self._create(f"{_GROUP_PATH}/namespaces/{body['metadata']['namespace']}/callsessions", body)
+        return await self.create(f"{_GROUP_PATH}/namespaces/{body['metadata']['namespace']}/callsessions", body)
 
     async def delete_session(self, meta: Meta) -> None:
         """Deletes a CallSession, if it is still as it was seen."""
-        await self._delete(_path("CallSession", meta), {"uid": meta.uid, "resourceVersion": meta.resource_version})
+        await self.delete(_path("CallSession", meta), {"uid": meta.uid, "resourceVersion": meta.resource_version})
 
     async def create_pod(self, namespace: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates a worker pod and answers it; None when it is there already. Raises RefusedError."""
         try:
-            return await self._create(f"/api/v1/namespaces/{namespace}/pods", body)
+            return await self.create(f"/api/v1/namespaces/{namespace}/pods", body)
         except ApiException as error:
             if error.status in {400, 403, 422}:
-                raise RefusedError(_told(error, "message")) from error
+                raise RefusedError(told(error, "message")) from error
             raise
 
     async def delete_pod(self, meta: Meta) -> None:
         """Deletes a worker pod, if it is still as it was seen."""
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
-        await self._delete(path, {"uid": meta.uid, "resourceVersion": meta.resource_version})
+        await self.delete(path, {"uid": meta.uid, "resourceVersion": meta.resource_version})
 
     async def mark_pod(self, meta: Meta, marks: Mapping[str, Any], *, as_seen: bool) -> dict[str, Any]:
         """Sets a worker pod's labels and annotations (None removes one); answers the new pod.
@@ -156,15 +86,15 @@ class Kube:
         """
         known = {"uid": meta.uid, **({"resourceVersion": meta.resource_version} if as_seen else {})}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
-        with _conflicts(f"Pod {meta.namespace}/{meta.name}"):
-            body = await self._write("PATCH", path, {"metadata": {**known, **marks}}, content_type=_MERGE_PATCH)
+        with conflicts(f"Pod {meta.namespace}/{meta.name}"):
+            body = await self.write("PATCH", path, {"metadata": {**known, **marks}}, content_type=MERGE_PATCH)
         if "deletionTimestamp" in body["metadata"]:
             raise ConflictError(f"Pod {meta.namespace}/{meta.name} is told to end")
         return body
 
     async def ensure_disruption_budget(self, namespace: str, body: dict[str, Any]) -> None:
         """Gives a namespace a PodDisruptionBudget, unless it has it."""
-        await self._create(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", body)
+        await self.create(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", body)
 
     async def read_key(self, kind: str, namespace: str, name: str, key: str) -> str | None:
         """A key's text in a ConfigMap or Secret, or None where there is none."""
@@ -175,7 +105,7 @@ class Kube:
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
         """A Secret's decoded entries, or None where there is none."""
-        found = await self._find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        found = await self.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         if found is None:
             return None
         data = found.get("data") or {}
@@ -189,7 +119,7 @@ class Kube:
 
     async def copy_secret(self, source_namespace: str, namespace: str, name: str) -> None:
         """Gives a namespace a current copy of a Secret of the installation's."""
-        source = await self._request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
+        source = await self.request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
         await self._put_secret(namespace, name, source.get("data", {}))
 
     async def _put_secret(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
@@ -200,12 +130,12 @@ class Kube:
             "metadata": {"name": name, "labels": _OURS},
             "data": dict(data),
         }
-        if await self._create(path, body) is None:
-            await self._write("PATCH", f"{path}/{name}", {"data": dict(data)}, content_type=_MERGE_PATCH)
+        if await self.create(path, body) is None:
+            await self.write("PATCH", f"{path}/{name}", {"data": dict(data)}, content_type=MERGE_PATCH)
 
     async def read_config_map(self, namespace: str, name: str) -> tuple[dict[str, str], str] | None:
         """A ConfigMap's entries and its resourceVersion, or None where there is none."""
-        found = await self._find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        found = await self.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         if found is None:
             return None
         return dict(found.get("data") or {}), str(found["metadata"]["resourceVersion"])
@@ -224,10 +154,10 @@ class Kube:
                     "metadata": {**meta, "labels": _OURS},
                     "data": dict(data),
                 }
-                done = await self._write("POST", path, body)
+                done = await self.write("POST", path, body)
             else:
                 body = {"metadata": {"resourceVersion": seen}, "data": dict(data)}
-                done = await self._write("PATCH", f"{path}/{name}", body, content_type=_MERGE_PATCH)
+                done = await self.write("PATCH", f"{path}/{name}", body, content_type=MERGE_PATCH)
         except ApiException as error:
             if error.status in {404, 409} and not (seen is None and error.status == 404):
                 raise ConflictError(f"ConfigMap {namespace}/{name} changed meanwhile") from error
@@ -237,18 +167,18 @@ class Kube:
     async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
         """Creates a ConfigMap unless it exists; answers its UID."""
         path = f"/api/v1/namespaces/{namespace}/configmaps"
-        await self._create(path, body)
-        found = await self._request("GET", f"{path}/{body['metadata']['name']}")
+        await self.create(path, body)
+        found = await self.request("GET", f"{path}/{body['metadata']['name']}")
         return str(found["metadata"]["uid"])
 
     async def ensure_worker_access(self, namespace: str, account: dict[str, Any], binding: dict[str, Any]) -> None:
         """Gives a namespace the workers' service account and its role binding."""
-        await self._create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
-        await self._create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
+        await self.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+        await self.create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
 
     async def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
         """A Lease, or None where there is none."""
-        return await self._find(f"{_LEASES}/{namespace}/leases/{name}")
+        return await self.find(f"{_LEASES}/{namespace}/leases/{name}")
 
     async def create_lease(self, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
         """Makes a Lease; it does not wait for its turn among the writes. Raises ConflictError when it is there."""
@@ -258,14 +188,14 @@ class Kube:
             "metadata": {"name": name},
             "spec": dict(spec),
         }
-        with _conflicts(f"Lease {namespace}/{name}"):
-            await self._request("POST", f"{_LEASES}/{namespace}/leases", body=body)
+        with conflicts(f"Lease {namespace}/{name}"):
+            await self.request("POST", f"{_LEASES}/{namespace}/leases", body=body)
 
     async def replace_lease(self, body: dict[str, Any]) -> None:
         """Replaces a Lease, if it is still as it was read. Raises ConflictError otherwise."""
         meta = body["metadata"]
-        with _conflicts(f"Lease {meta['namespace']}/{meta['name']}"):
-            await self._request("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body=body)
+        with conflicts(f"Lease {meta['namespace']}/{meta['name']}"):
+            await self.request("PUT", f"{_LEASES}/{meta['namespace']}/leases/{meta['name']}", body=body)
 
     async def post_event(
         self, kind: str, meta: Meta, *, reason: str, message: str, warning: bool, now: datetime
@@ -290,116 +220,7 @@ class Kube:
             "lastTimestamp": format_time(now),
             "count": 1,
         }
-        await self._write("POST", f"/api/v1/namespaces/{meta.namespace}/events", body)
-
-    async def _find(self, path: str) -> dict[str, Any] | None:
-        """An object, or None where there is none."""
-        try:
-            return await self._request("GET", path)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-
-    async def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Creates an object and answers it; None when it is there already.
-
-        Raises ConflictError when something else, such as a quota, changed meanwhile: then it is not there.
-        """
-        try:
-            return await self._write("POST", path, body)
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            if _told(error, "reason") == "AlreadyExists":
-                return None
-            raise ConflictError(f"{body['kind']} was not created, since something changed meanwhile") from error
-
-    async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        try:
-            await self._write("DELETE", path, body)
-        except ApiException as error:
-            if error.status not in {404, 409}:
-                raise
-
-    async def _write(
-        self, method: str, path: str, body: dict[str, Any], *, content_type: str = _JSON
-    ) -> dict[str, Any]:
-        for _ in range(_TURNED_AWAY_AT_MOST):
-            await self._bucket.take()
-            try:
-                return await self._request(method, path, body=body, content_type=content_type)
-            except ApiException as error:
-                if error.status != _TOO_MANY:
-                    raise
-                # The server has done nothing of it, and says when it may be asked again: nobody else asks before.
-                self._bucket.rest(_retry_after_s(error))
-        await self._bucket.take()
-        return await self._request(method, path, body=body, content_type=content_type)
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: dict[str, Any] | None = None,
-        query: Mapping[str, str] | None = None,
-        content_type: str = _JSON,
-    ) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._api.call_api(
-            path,
-            method,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": _JSON, "Content-Type": content_type},
-            body=body,
-            response_types_map={200: "object", 201: "object", 202: "object"},
-            auth_settings=["BearerToken"],
-            _return_http_data_only=True,
-            _request_timeout=REQUEST_TIMEOUT_S,
-        )
-        return answer
-
-
-@contextmanager
-def _conflicts(what: str) -> Iterator[None]:
-    """A compare-and-set that the server refuses, because `what` is another or gone, is a ConflictError."""
-    try:
-        yield
-    except ApiException as error:
-        if error.status in {404, 409}:
-            raise ConflictError(f"{what} changed meanwhile") from error
-        raise
-
-
-def _retry_after_s(error: ApiException) -> float:
-    """What a busy server asks for, in seconds; a second where it asks for nothing."""
-    headers: Mapping[str, str] = error.headers or {}
-    asked = headers.get("Retry-After", "")
-    return min(float(asked), _LONGEST_REST_S) if asked.isdigit() else 1.0
-
-
-def _told(error: ApiException, name: str) -> str:
-    """A field of the API server's own Status."""
-    try:
-        return str(json.loads(error.body or "")[name])
-    except (ValueError, TypeError, KeyError):
-        return f"the API server answered {error.status}"
-
-
-def _client() -> client.ApiClient:
-    """A client that goes through the environment's proxy, if there is one, but does not read ~/.netrc each time.
-
-    aiohttp would do so in a thread before every request: a tenth of the operator's time (docs/decisions/0024).
-    """
-    api = client.ApiClient()
-    rest = api.rest_client
-    if rest.proxy is None:
-        with suppress(LookupError):
-            rest.proxy, login = get_env_proxy_for_url(URL(api.configuration.host))
-            rest.proxy_headers = {"Proxy-Authorization": login.encode()} if login else None
-    rest.pool_manager._trust_env = False  # the package leaves no other way
-    return api
+        await self.write("POST", f"/api/v1/namespaces/{meta.namespace}/events", body)
 
 
 def _path(kind: str, meta: Meta) -> str:

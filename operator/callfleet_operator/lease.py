@@ -15,8 +15,9 @@ import aiohttp
 import structlog
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import utc_now
-from callfleet_operator.kube import ConflictError, Kube
+from callfleet_operator.kube import Kube
 from callfleet_operator.plan.lease import (
     RENEW_DEADLINE_S,
     RETRY_S,

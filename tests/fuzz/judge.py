@@ -16,7 +16,7 @@ from tests.integration.fleet_parts import Fleet
 from tests.integration.operator_parts import GROUP
 
 from callfleet_core.money import parse_micros
-from callfleet_operator.kube import ConflictError
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import admission, budget, campaign, carrier, pool, session
 from callfleet_operator.reconcile.pods import pool_keys

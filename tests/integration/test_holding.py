@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, SCRIPT, Books, consenting, open_books
 
 from callfleet_core.errors import StaleEpochError
-from callfleet_core.ledger import HoldResult, Ledger, account_key
+from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, account_key
 from callfleet_core.ledger.batch import Batch, KnownScripts
+from callfleet_core.ledger.holding import HoldDesk
 
 PEOPLE = 40
 
@@ -50,6 +51,28 @@ async def test_one_callers_bad_item_is_that_callers_error_alone(books: Books) ->
     )
     assert [isinstance(answer, DBAPIError) for answer in answers] == [False] * 4 + [True] + [False] * 3
     assert await books.budget() == (7 * HOLD_MICROS, 0)
+
+
+async def test_a_connection_that_is_lost_among_single_callers_costs_only_the_one_it_served(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, lost = HoldDesk._hold, False
+
+    async def cut(
+        desk: HoldDesk, connection: AsyncConnection, epoch: int, requests: list[HoldRequest]
+    ) -> list[HoldAnswer]:
+        nonlocal lost
+        if len(requests) == 1 and not lost:
+            lost = True
+            await connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return await hold(desk, connection, epoch, requests)
+
+    monkeypatch.setattr(HoldDesk, "_hold", cut)
+    answers = await asyncio.gather(
+        books.hold(0, amount_micros=-1), *(books.hold(index) for index in range(1, 4)), return_exceptions=True
+    )
+    assert [isinstance(answer, DBAPIError) for answer in answers] == [True, False, False, False]
+    assert await books.budget() == (3 * HOLD_MICROS, 0)
 
 
 async def test_a_caller_that_goes_away_stops_no_other(books: Books) -> None:

@@ -59,6 +59,26 @@ async def test_only_what_was_undone_for_anothers_sake_is_tried_again(
     assert is_the_servers(caught.value) is not state.startswith("23")
 
 
+@pytest.mark.parametrize("state", ["40P01", "23514"])
+async def test_a_connection_that_is_lost_after_an_answer_is_not_used_again(state: str) -> None:
+    """Whoever keeps one would be told to roll back, which says nothing of what was asked."""
+
+    class SaidError(Exception):
+        sqlstate = state
+
+    lost, tried = DBAPIError("SELECT 1", None, SaidError(), connection_invalidated=True), 0
+
+    async def transaction() -> None:
+        nonlocal tried
+        tried += 1
+        raise lost
+
+    with pytest.raises(DBAPIError):
+        await until_done(transaction)
+    assert tried == 1
+    assert is_the_servers(lost)
+
+
 async def test_a_server_that_does_not_answer_is_left(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "ANSWER_TIMEOUT_S", 0.5)
     began = time.monotonic()

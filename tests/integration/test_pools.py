@@ -12,7 +12,7 @@ from tests.integration.apiserver import ApiServer
 from tests.integration.fleet_parts import MERGE, Fleet, prepare
 from tests.integration.operator_parts import operator
 
-from callfleet_operator.kube import ConflictError
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.reconcile import protection
 
 COOL_DOWN = timedelta(seconds=121)

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from tests.simulation.database import Way
 
-from callfleet_operator.kube import ConflictError, Kube
+from callfleet_operator.apiserver import ConflictError
+from callfleet_operator.kube import Kube
 from callfleet_operator.objects import Meta, format_time
 
 Body = dict[str, Any]

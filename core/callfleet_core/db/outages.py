@@ -28,9 +28,11 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 def is_the_servers(error: DBAPIError) -> bool:
     """True when the server, the network or another session is at fault, and not what was asked."""
+    if error.connection_invalidated:  # whatever it said before
+        return True
     state = sqlstate(error)
     if state is None:  # PostgreSQL did not speak
-        return error.connection_invalidated or isinstance(error, OperationalError)
+        return isinstance(error, OperationalError)
     return state[:2] in _SERVERS_CLASSES
 
 
@@ -38,13 +40,14 @@ async def until_done(transaction: Callable[[], Awaitable[Answer]]) -> Answer:
     """A whole transaction's answer, tried at most TRIES times while PostgreSQL undoes it for another one's sake.
 
     Safe for every transaction, since such an error says that nothing of it happened. A lost connection says nothing,
-    and is the caller's to judge. Raises what the transaction raises.
+    and is the caller's to judge, also when it was lost right after such an error: the transaction may have no other.
+    Raises what the transaction raises.
     """
     for _ in range(TRIES - 1):
         try:
             return await transaction()
         except DBAPIError as error:
-            if sqlstate(error) not in _UNDONE:
+            if sqlstate(error) not in _UNDONE or error.connection_invalidated:
                 raise
         # Whoever was in the way is let pass, and two that met do not meet again.
         await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311  # a pause, not a secret

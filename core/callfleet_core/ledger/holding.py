@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from callfleet_core.db.outages import is_the_servers, until_done
+from callfleet_core.db.outages import is_the_servers, sqlstate, until_done
 from callfleet_core.ledger.batch import Batch, KnownScripts
 from callfleet_core.ledger.fencing import named
 from callfleet_core.ledger.records import HoldAnswer, HoldRequest
@@ -128,7 +128,10 @@ class HoldDesk:
     async def _failed(self, connection: AsyncConnection, together: list[_Asked], error: BaseException) -> None:
         """One caller's bad item is that caller's error alone; what the server lacks, it lacks for all."""
         if isinstance(error, DBAPIError) and not is_the_servers(error) and len(together) > 1:
-            for asked in together:
+            for index, asked in enumerate(together):
+                if connection.invalidated:  # the next lane has one that works
+                    self._queue.extendleft(reversed(together[index:]))
+                    return
                 await self._answer(connection, [asked])
             return
         self._tell(together, error)
@@ -145,7 +148,7 @@ class HoldDesk:
         try:
             answers = await self._call(connection, epoch, batch.document(self._known))
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _SCRIPT_MISSING:
+            if sqlstate(error) != _SCRIPT_MISSING or error.connection_invalidated:
                 raise
             # The database lost a script that it had: it was restored from a backup.
             self._known.forget()

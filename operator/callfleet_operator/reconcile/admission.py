@@ -18,8 +18,8 @@ from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger
 from callfleet_core.money import format_micros
 from callfleet_core.runs import Run
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
 from callfleet_operator.objects import Key, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point

@@ -8,8 +8,8 @@ from typing import Any
 from callfleet_core.ledger import Balance, LimitResult, account_key
 from callfleet_core.money import format_micros
 from callfleet_core.windows import TimeZoneError, Window
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError
 from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition

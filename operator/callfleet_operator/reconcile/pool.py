@@ -11,8 +11,8 @@ import structlog
 
 from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_operator import manifests
+from callfleet_operator.apiserver import RefusedError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import RefusedError
 from callfleet_operator.objects import Campaign, Key, Pod, PodProblem
 from callfleet_operator.plan.hours import hours_of, next_opening
 from callfleet_operator.plan.pool import (

@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import structlog
 
 from callfleet_core.recovery import DatabaseReplacedError, DatabaseState
+from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
-from callfleet_operator.kube import ConflictError
 from callfleet_operator.metrics import RECOVERING
 from callfleet_operator.objects import Key
 from callfleet_operator.plan.recovery import Witness, doubt, told

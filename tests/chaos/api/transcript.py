@@ -12,7 +12,8 @@ from typing import Any
 
 from kubernetes_asyncio.client.exceptions import ApiException
 
-from callfleet_operator.kube import ConflictError, Kube, RefusedError
+from callfleet_operator.apiserver import ConflictError, RefusedError
+from callfleet_operator.kube import Kube
 
 MERGE, JSON = "application/merge-patch+json", "application/json"
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -48,7 +48,7 @@ def broken(name: str) -> Iterator[None]:
 
 async def _create(self: Kube, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
     try:
-        return await self._write("POST", path, body)
+        return await self.write("POST", path, body)
     except ApiException as error:
         if error.status == 409:
             return None

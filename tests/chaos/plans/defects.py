@@ -76,7 +76,7 @@ def _unbound_kept() -> Iterator[None]:
 DEFECTS: Mapping[str, Defect] = {
     # A quota's conflict is taken for an object that is there already.
     "conflict-is-there": Defect(
-        lambda: patch.object(Kube, "_create", _create), "start", "conflict", "POST /apis/rbac", "before"
+        lambda: patch.object(Kube, "create", _create), "start", "conflict", "POST /apis/rbac", "before"
     ),
     # What was held when the leader died stays held.
     "unbound-kept": Defect(_unbound_kept, "start", "kill", "ledger_hold", "after"),

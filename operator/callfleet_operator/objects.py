@@ -119,6 +119,10 @@ class Session:
         """Its contact's place in the run; 0 for one made by hand."""
         return _number(self.meta.annotations.get("callfleet.dev/position", ""))
 
+    def seconds_left(self, now: datetime) -> float | None:
+        """For how long the call may still be begun (spec.notAfter); None: for ever."""
+        return None if self.spec.not_after is None else (self.spec.not_after - now).total_seconds()
+
     @property
     def is_terminal(self) -> bool:
         """True once the session is over for good."""

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, SUBJECTS, number
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet, prepare
@@ -252,3 +253,35 @@ async def test_a_contact_in_a_zone_that_does_not_exist_loads_nobody(fleet: Fleet
     status, _, message = fleet.condition("ContactsLoaded")
     assert (status, fleet.sessions()) == ("False", [])
     assert message.startswith("contact 2: there is no such time zone")
+
+
+def by_hand(fleet: Fleet, name: str, like: dict[str, Any], not_after: datetime) -> None:
+    """Somebody's own CallSession for a campaign's person, which comes before the campaign's."""
+    copied = {key: like["spec"][key] for key in ("campaign", "runID", "contactID", "currency")}
+    spec = {**copied, "priority": 100, "notAfter": not_after.isoformat()}
+    body = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}, "spec": spec}
+    fleet.server.request("POST", f"{GROUP}/{fleet.namespace}/callsessions", body)
+
+
+async def test_a_sessions_own_last_moment_bounds_its_grant_and_ends_it(fleet: Fleet) -> None:
+    fleet.apply(2, worker={"slotsPerWorker": 2, "minWorkers": 1, "maxWorkers": 1})
+    await fleet.settled()
+    first, second = fleet.sessions()
+    last = datetime.now(UTC) + timedelta(seconds=60)
+    by_hand(fleet, "in-time", first, last)
+    by_hand(fleet, "too-late", second, datetime.now(UTC) + timedelta(seconds=2))
+    fleet.run_pods()
+    await fleet.look()
+    attempts = {item.session_name: item for item in await fleet.parts.context.ledger.open_attempts()}
+    assert set(attempts) == {"in-time", second["metadata"]["name"]}  # two seconds are too short to begin in
+    expires = "SELECT expires_at FROM dial_attempts WHERE session_name = :name"
+    async with fleet.parts.context.engine.connect() as connection:
+        found = (await connection.execute(text(expires), {"name": "in-time"})).scalar_one()
+    assert last - timedelta(seconds=10) < found <= last + timedelta(seconds=1)
+    fleet.ahead = timedelta(seconds=3)
+    await fleet.parts.tend_sessions(fleet.namespace)
+    await fleet.parts.see()
+    session = fleet.parts.context.store.session(fleet.namespace, "too-late")
+    assert session is not None
+    assert session.state == "Canceled"
+    assert "notAfter" in session.status["conditions"][-1]["message"]

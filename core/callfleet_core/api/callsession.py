@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from callfleet_core.api.common import Condition, Currency, Money, ObjectName, RunId, conditions_field, rule, rules
+from callfleet_core.api.common import (
+    Condition,
+    Currency,
+    Moment,
+    Money,
+    ObjectName,
+    RunId,
+    conditions_field,
+    rule,
+    rules,
+)
 from callfleet_core.script import ApiModel
 
 Uuid = Annotated[
@@ -67,6 +77,9 @@ class CallSessionSpec(ApiModel):
     currency: Currency = "USD"
     max_cost: Money | None = Field(default=None, description="A worst case above this waits with PerCallLimit.")
     max_duration_seconds: int = Field(default=300, ge=10, le=3600)
+    not_after: Moment | None = Field(
+        default=None, description="From then on the call is not begun, and the session is canceled; a live one goes on."
+    )
     cancel: bool = Field(default=False, description="True ends the call, or keeps it from being made; for good.")
 
 

@@ -55,17 +55,19 @@ def plan_session(
     generation: int = 1,
     *,
     cancel: bool = False,
+    late: bool = False,
 ) -> Status | None:
     """The status that the session's latest attempt asks for, or None when it is right already.
 
     `attempt` is the newest one that was not revoked. While a worker has the call it writes the states itself.
-    With `cancel` the session is Canceled, but only once nothing of it is open any more.
+    With `cancel`, or when it is too `late` to begin, the session is Canceled, but only once nothing of it is open.
     """
     state = SessionState(status.get("state") or SessionState.PENDING)
     if state in TERMINAL_STATES and attempt is None:
         return None
-    if cancel and (attempt is None or retry_time(attempt, attempts) is not None):
-        return None if state is SessionState.CANCELED else _canceled_status(status, now, generation)
+    if (cancel or late) and (attempt is None or retry_time(attempt, attempts) is not None):
+        why = "canceled" if cancel else "its notAfter has passed"
+        return None if state is SessionState.CANCELED else _canceled_status(status, now, generation, why)
     if attempt is None:
         if state is SessionState.PENDING:
             return None
@@ -199,7 +201,7 @@ def _closed_status(status: Status, contact: RunContact | None, now: datetime, ge
     return {**canceled, "state": contact.state, "conditions": [*canceled["conditions"][:-1], finished]}
 
 
-def _canceled_status(status: Status, now: datetime, generation: int) -> Status:
+def _canceled_status(status: Status, now: datetime, generation: int, why: str = "canceled") -> Status:
     """A session that is canceled before anybody was called, or between two attempts."""
     existing = status.get("conditions") or []
     return {
@@ -209,7 +211,7 @@ def _canceled_status(status: Status, now: datetime, generation: int) -> Status:
         "conditions": [
             condition(existing, "Admitted", False, "Canceled", "", now, generation),
             condition(existing, "Settled", True, "Settled", "", now, generation),
-            condition(existing, "Finished", True, SessionState.CANCELED.value, "canceled", now, generation),
+            condition(existing, "Finished", True, SessionState.CANCELED.value, why, now, generation),
         ],
     }
 

@@ -15,7 +15,7 @@ from callfleet_core.api.callsession import Reason
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.db.outages import is_the_servers
 from callfleet_core.ids import time_ordered_id
-from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger
+from callfleet_core.ledger import GRANT_EXPIRES_AFTER_S, HoldAnswer, HoldRequest, HoldResult, Ledger
 from callfleet_core.money import format_micros
 from callfleet_core.runs import Run
 from callfleet_operator.apiserver import ConflictError
@@ -239,7 +239,7 @@ def _hold_request(
     campaign = context.store.campaign(*admit.session.campaign)
     if campaign is None or admit.session.carrier is None or admit.session.hold_micros is None:
         raise ConflictError("a Campaign vanished between plan and hold: planning again")
-    call = campaign.spec.call
+    call, left_s = campaign.spec.call, session.seconds_left(context.now())
     return HoldRequest(
         attempt_id=time_ordered_id(),
         number=numbers[admit.session.key],
@@ -262,6 +262,8 @@ def _hold_request(
         max_attempts=campaign.spec.attempts.max,
         caps=admit.session.caps,
         script=scripts[admit.session.campaign],
+        # A grant that has expired cannot be begun: PostgreSQL keeps the session's notAfter.
+        expires_after_s=GRANT_EXPIRES_AFTER_S if left_s is None else min(GRANT_EXPIRES_AFTER_S, max(1, int(left_s))),
     )
 
 

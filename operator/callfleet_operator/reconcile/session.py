@@ -36,8 +36,12 @@ async def reconcile(context: Context, key: Key) -> None:
         await end_attempt(context, attempt)
         context.queue.add_after(key, ENDING_EVERY_S)
         attempt = await _latest(context, session)
-    attempts = campaign.spec.attempts if campaign else Attempts()
-    status = plan_session(session.status, attempt, attempts, context.now(), session.meta.generation, cancel=cancel)
+    attempts, now = campaign.spec.attempts if campaign else Attempts(), context.now()
+    left_s = session.seconds_left(now)
+    late = left_s is not None and left_s <= 0
+    if left_s is not None and not late and not session.is_terminal:
+        context.queue.add_after(key, left_s)
+    status = plan_session(session.status, attempt, attempts, now, session.meta.generation, cancel=cancel, late=late)
     if status is not None:
         await _write(context, session, status)
     elif session.meta.deleted:

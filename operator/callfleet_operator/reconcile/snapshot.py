@@ -32,6 +32,9 @@ from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
 from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
 
+# A worker begins a call within a second or two of its grant.
+SHORTEST_GRANT_S = 5.0
+
 
 async def take_snapshot(
     context: Context, attempts: Sequence[OpenAttempt]
@@ -66,12 +69,15 @@ def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> list[_Candida
     """Sessions that could be admitted, as far as the store knows."""
     known = _TermsOfCampaigns(context)
     open_by_session = {(item.namespace, item.session_name) for item in attempts}
-    found = []
+    found, now = [], context.now()
     for session in context.store.sessions():
         key = (session.meta.namespace, session.meta.name)
         done = session.meta.deleted or session.spec.cancel
         if session.state is not SessionState.PENDING or done or key in open_by_session:
             continue
+        left_s = session.seconds_left(now)
+        if left_s is not None and left_s < SHORTEST_GRANT_S:
+            continue  # what is left is too short for a worker to begin
         campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
         if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
             continue

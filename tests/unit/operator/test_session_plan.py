@@ -194,6 +194,17 @@ def test_a_canceled_session_that_was_never_called_is_canceled_at_once() -> None:
     assert plan_session(status, None, ONCE, NOW, cancel=True) is None
 
 
+def test_a_session_that_is_too_late_is_canceled_and_a_live_call_goes_on() -> None:
+    status = plan_session({}, None, ONCE, NOW, late=True)
+    assert status is not None
+    assert (status["state"], status["conditions"][-1]["message"]) == ("Canceled", "its notAfter has passed")
+    live = replace(ATTEMPT, state="placed", begun_at=NOW, answered_at=NOW)
+    assert plan_session({**ADMITTED, "state": "InProgress"}, live, ONCE, NOW, late=True) is None
+    between = plan_session(ADMITTED, settled("busy", tries=1), THRICE, NOW, late=True)
+    assert between is not None
+    assert between["state"] == "Canceled"
+
+
 @pytest.mark.parametrize("state", ["granted", "dialing", "placed", "ended"])
 def test_a_canceled_session_is_canceled_only_after_its_attempt_is_over(state: str) -> None:
     attempt = replace(ATTEMPT, state=state, cancel_requested_at=NOW, begun_at=NOW, end_status="canceled")

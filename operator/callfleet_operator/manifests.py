@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from callfleet_core.api import API_VERSION
-from callfleet_core.api.campaign import DEFAULT_MEMORY, CampaignSpec, Worker
+from callfleet_core.api.campaign import CampaignSpec
+from callfleet_core.api.worker import DEFAULT_MEMORY, Worker
 from callfleet_core.money import format_micros
 from callfleet_core.runs import RunContact
 from callfleet_operator.objects import (

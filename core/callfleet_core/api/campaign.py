@@ -13,7 +13,6 @@ from callfleet_core.api.common import (
     Condition,
     Currency,
     Message,
-    Moment,
     Money,
     ObjectName,
     RunId,
@@ -23,75 +22,13 @@ from callfleet_core.api.common import (
     rule,
     rules,
 )
+from callfleet_core.api.contacts import Contacts, PhoneNumber
 from callfleet_core.api.schedule import ZONE_RULE, Schedule
-from callfleet_core.phone import E164_PATTERN
+from callfleet_core.api.worker import DEFAULT_MEMORY, SLOTS_IN_DEFAULT_MEMORY, Worker
 from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
-PhoneNumber = Annotated[str, StringConstraints(pattern=E164_PATTERN, max_length=16)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
-
-# What Kubernetes takes for labels and taints.
-LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 # With up to three decimals; a rule of the spec says how much.
 CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
-
-
-class ConsentSpec(ApiModel):
-    """That a person agreed to be called; without it the session waits with NoConsent."""
-
-    kind: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=TEXT_PATTERN)] = Field(
-        description='What was agreed to, such as "express-written".'
-    )
-    source: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=TEXT_PATTERN)] = Field(
-        description="Where it can be proven: a form, a record's id."
-    )
-    time: Moment = Field(description="When it was given, such as 2026-01-31T09:00:00Z.")
-
-
-class InlineContact(ApiModel):
-    """A person to call."""
-
-    phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
-    name: Annotated[str, StringConstraints(max_length=100, pattern=TEXT_PATTERN)] | None = None
-    consent: ConsentSpec | None = None
-    time_zone: TimeZone | None = Field(
-        default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
-    )
-
-
-class KeyRef(ApiModel):
-    """A key of a ConfigMap or Secret in the campaign's namespace."""
-
-    name: ObjectName
-    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
-        default="contacts.csv",
-        description="Holds CSV: phone, name, consent_kind, consent_source, consent_time, time_zone.",
-    )
-
-
-class ListRef(ApiModel):
-    """A contact list of the campaign's namespace in the database."""
-
-    name: ObjectName
-
-
-class Contacts(ApiModel):
-    """Where the contacts come from: exactly one source."""
-
-    config_map_ref: KeyRef | None = Field(default=None, description="A CSV file in a ConfigMap.")
-    secret_ref: KeyRef | None = Field(default=None, description="A CSV file in a Secret: the better place for people.")
-    list_ref: ListRef | None = Field(
-        default=None,
-        description="A list made by `callfleet contacts import`, up to a million contacts; a newer import is followed.",
-    )
-    inline: list[InlineContact] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=100,
-        json_schema_extra=list_map("phone"),
-        description="The contacts themselves, at most 100, each number once.",
-    )
 
 
 class CampaignLimits(ApiModel):
@@ -171,64 +108,6 @@ class Agent(ApiModel):
 
 # What a worker may use where its campaign says nothing (P3 of docs/requirements.md), and how many calls fit into that:
 # about 1 GB for the speech servers, on a GPU, and 250 MB a call (docs/worker.md).
-DEFAULT_MEMORY = "2Gi"
-SLOTS_IN_DEFAULT_MEMORY = 4
-LONGEST_CALL_S = 3600
-
-
-class ResourceAmounts(ApiModel):
-    """Kubernetes resource quantities."""
-
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-    nvidia_com_gpu: int | None = Field(default=None, alias="nvidia.com/gpu", ge=0, le=8)
-
-
-class Resources(ApiModel):
-    """What a worker pod asks for and may use."""
-
-    requests: ResourceAmounts = Field(default=ResourceAmounts())
-    limits: ResourceAmounts = Field(
-        default=ResourceAmounts.model_validate({"memory": DEFAULT_MEMORY, "nvidia.com/gpu": 1}),
-        description="One GPU and 2Gi of memory unless said otherwise; memory has a limit, said or not.",
-    )
-
-
-class Toleration(ApiModel):
-    """A taint that worker pods tolerate."""
-
-    key: Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=253)] | None = None
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)] | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-
-
-class Worker(ApiModel):
-    """The pods that make the calls. Campaigns with the same worker share a pool."""
-
-    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None = Field(
-        default=None, description="The worker's image; the installation's own unless said."
-    )
-    slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
-    min_workers: int = Field(
-        default=0,
-        ge=0,
-        le=100,
-        description="Pods kept warm while the campaign has people to call; the largest of those that share the pool.",
-    )
-    max_workers: int = Field(
-        default=1, ge=1, le=100, description="The most pods; the largest of the campaigns that share the pool."
-    )
-    drain_seconds: int = Field(
-        default=LONGEST_CALL_S,
-        ge=10,
-        le=LONGEST_CALL_S,
-        description="How long a pod that is told to end waits for its calls; not below call.maxDurationSeconds.",
-    )
-    resources: Resources = Field(default=Resources())
-    tolerations: list[Toleration] = Field(default_factory=list, max_length=10)
-
-
 class CampaignSpec(ApiModel):
     """What a campaign should do."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from callfleet_core.api.campaign import InlineContact
+from callfleet_core.api.contacts import InlineContact
 from callfleet_core.contactlist import ContactListError, parse_contacts
 from callfleet_core.contacts import ConsentIn, ContactIn
 from callfleet_core.errors import PhoneError

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from callfleet.checkout import sample
-from callfleet_core.api.campaign import CampaignSpec, CarrierRef, ResourceAmounts, Resources
+from callfleet_core.api.campaign import CampaignSpec, CarrierRef
+from callfleet_core.api.worker import ResourceAmounts, Resources
 from callfleet_operator.manifests import PoolDefaults, call_marks, disruption_budget, pool_name, serves, worker_pod
 from callfleet_operator.objects import Pod, PodProblem
 

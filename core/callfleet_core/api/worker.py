@@ -1,0 +1,71 @@
+"""The pods that make a Campaign's calls: how many, how large, where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from callfleet_core.script import ApiModel
+
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=16)]
+# What Kubernetes takes for labels and taints.
+LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+
+DEFAULT_MEMORY = "2Gi"
+SLOTS_IN_DEFAULT_MEMORY = 4
+LONGEST_CALL_S = 3600
+
+
+class ResourceAmounts(ApiModel):
+    """Kubernetes resource quantities."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    nvidia_com_gpu: int | None = Field(default=None, alias="nvidia.com/gpu", ge=0, le=8)
+
+
+class Resources(ApiModel):
+    """What a worker pod asks for and may use."""
+
+    requests: ResourceAmounts = Field(default=ResourceAmounts())
+    limits: ResourceAmounts = Field(
+        default=ResourceAmounts.model_validate({"memory": DEFAULT_MEMORY, "nvidia.com/gpu": 1}),
+        description="One GPU and 2Gi of memory unless said otherwise; memory has a limit, said or not.",
+    )
+
+
+class Toleration(ApiModel):
+    """A taint that worker pods tolerate."""
+
+    key: Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=253)] | None = None
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Worker(ApiModel):
+    """The pods that make the calls. Campaigns with the same worker share a pool."""
+
+    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None = Field(
+        default=None, description="The worker's image; the installation's own unless said."
+    )
+    slots_per_worker: int = Field(default=1, ge=1, le=10, description="Calls at once in a pod.")
+    min_workers: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Pods kept warm while the campaign has people to call; the largest of those that share the pool.",
+    )
+    max_workers: int = Field(
+        default=1, ge=1, le=100, description="The most pods; the largest of the campaigns that share the pool."
+    )
+    drain_seconds: int = Field(
+        default=LONGEST_CALL_S,
+        ge=10,
+        le=LONGEST_CALL_S,
+        description="How long a pod that is told to end waits for its calls; not below call.maxDurationSeconds.",
+    )
+    resources: Resources = Field(default=Resources())
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=10)

@@ -112,7 +112,7 @@ class Context:
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
     openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    # UIDs of the sessions that it left waiting for nothing but a slot or their turn.
+    # UIDs of the sessions that it left waiting for nothing but a slot or their turn, as far as the money goes.
     in_line: frozenset[str] = frozenset()
     # Attempts whose grants this operator has and is about to bind; it may take long where the API server is slow.
     binding: set[UUID] = field(default_factory=set)

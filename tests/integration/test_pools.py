@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 from urllib.error import HTTPError
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
-from tests.integration.fleet_parts import MERGE, Fleet, prepare
-from tests.integration.operator_parts import operator
+from tests.integration.fleet_parts import MERGE, SPRING, Fleet, prepare
+from tests.integration.operator_parts import GROUP, operator
 
+from callfleet_core.runs import Run
 from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.reconcile import protection
 
@@ -52,6 +54,31 @@ async def test_a_warm_minimum_is_kept_while_the_campaign_is_active(fleet: Fleet)
     fleet.server.request("DELETE", fleet.path(names(fleet)[0]))  # by force, or with its node
     await fleet.look_at_pools()
     assert len(names(fleet)) == 2
+
+
+async def test_no_worker_is_started_for_calls_that_nobody_could_pay(fleet: Fleet) -> None:
+    fleet.apply(4, worker={"slotsPerWorker": 1, "maxWorkers": 4}, limits={"total": "0.20"})
+    await fleet.settled()
+    assert len(names(fleet)) == 2  # at 0.09 a call there is money for two
+    fleet.change(limits={"total": "1.00"})
+    await fleet.look(2)
+    assert len(names(fleet)) == 4
+
+
+async def test_a_canceled_session_keeps_its_end_though_the_run_knew_of_it_first(fleet: Fleet) -> None:
+    """The operator died in between: the list has the person as done, and the object does not say so yet."""
+    fleet.apply(1)
+    await fleet.settled()
+    (session,) = fleet.sessions()
+    path = f"{GROUP}/{fleet.namespace}/callsessions/{session['metadata']['name']}"
+    fleet.server.request("PATCH", path, {"spec": {"cancel": True}}, MERGE)
+    await fleet.parts.context.runs.finish(
+        Run(fleet.namespace, SPRING, "1"), UUID(session["spec"]["contactID"]), state="Canceled", disposition="canceled"
+    )
+    await fleet.look()
+    await fleet.parts.tend_sessions(fleet.namespace)
+    await fleet.look()
+    assert [item["status"]["state"] for item in fleet.sessions()] == ["Canceled"]
 
 
 async def test_a_worker_is_kept_from_evictions_exactly_while_it_has_a_call(fleet: Fleet) -> None:

@@ -164,6 +164,33 @@ def plan_openings(snapshot: Snapshot, now: datetime) -> dict[tuple[str, str], da
     return openings
 
 
+# What a session says while nothing but a slot or its turn is missing.
+WANTS_A_SLOT = frozenset({Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY})
+
+
+def plan_in_line(snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> list[PendingSession]:
+    """Who would be called if there were slots, as far as the money goes: nobody else needs a worker to be started.
+
+    Each pool is looked at for itself: money that may be spent in several of them is in none of them before it is held.
+    """
+    planned: Counter[str] = Counter()
+    lined: Counter[tuple[tuple[str, str], str]] = Counter()
+    for session in (item.session for item in decisions if isinstance(item, Admit)):
+        planned.update(dict.fromkeys(session.accounts, session.hold_micros or 0))
+
+    def left(session: PendingSession, key: str) -> bool:
+        account = snapshot.accounts[key]
+        used = account.spent_micros + account.held_micros + planned[key] + lined[session.pool, key]
+        return account.limit_micros is None or used + (session.hold_micros or 0) <= account.limit_micros
+
+    found = []
+    for session in (item.session for item in decisions if isinstance(item, Wait) and item.reason in WANTS_A_SLOT):
+        if all(left(session, key) for key in session.accounts):
+            lined.update({(session.pool, key): session.hold_micros or 0 for key in session.accounts})
+            found.append(session)
+    return found
+
+
 def leads_after(snapshot: Snapshot, decisions: Sequence[Admit | Wait], passed_s: float) -> dict[tuple[str, str], float]:
     """The campaigns' leads for the next plan (plan/turns), `passed_s` after the last; in seconds."""
     shares = {key: view.share for key, view in snapshot.campaigns.items()}

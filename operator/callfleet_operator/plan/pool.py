@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from callfleet_core.api.callsession import Reason
+from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.objects import Campaign, Pod, Session, parse_time
 from callfleet_operator.plan.hours import Hours, is_over
 
@@ -36,26 +36,16 @@ def hours_are_near(hours: Hours, opening: datetime | None, now: datetime, *, has
     return has_calls if opening is None else opening <= now + WARM_UP
 
 
-# What a session says while nothing but a slot or its turn is missing.
-WANTS_A_SLOT = {Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY}
-
-
 def wants_a_slot(session: Session, now: datetime, *, in_line: bool) -> bool:
     """Whether a session could be called if it had a slot: now, or as soon as its hours begin and workers are there.
 
-    `in_line`: the last plan of admissions says so. Until one has judged it, a session only says what it was born with,
-    and may be one that must not be called.
+    `in_line`: the last plan of admissions says so, and that there is money for it beside those before it. What a
+    session itself says may be what it was born with.
     """
-    text = session.status.get("reason")
-    if session.is_terminal or text is None:
-        return False
-    conditions = session.status.get("conditions") or []
-    if not in_line and all(item["status"] == "Unknown" for item in conditions if item["type"] == "Admitted"):
-        return False
-    retry_at = session.status.get("retryAt")
+    text, retry_at = session.status.get("reason"), session.status.get("retryAt")
     if text == Reason.OUTSIDE_CALLING_HOURS:
         return retry_at is not None and parse_time(retry_at) <= now + WARM_UP
-    return text in WANTS_A_SLOT
+    return in_line and session.state is SessionState.PENDING
 
 
 @dataclass(frozen=True)

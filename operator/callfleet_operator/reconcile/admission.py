@@ -30,10 +30,10 @@ from callfleet_operator.plan.admission import (
     Wait,
     leads_after,
     plan_admissions,
+    plan_in_line,
     plan_openings,
 )
 from callfleet_operator.plan.model import serving_script
-from callfleet_operator.plan.pool import WANTS_A_SLOT
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
@@ -64,11 +64,7 @@ async def _cycle(context: Context) -> None:
     decisions = plan_admissions(snapshot, context.now())
     _remember_turns(context, snapshot, decisions)
     context.openings = plan_openings(snapshot, context.now())
-    context.in_line = frozenset(
-        sessions[item.session.key].meta.uid
-        for item in decisions
-        if isinstance(item, Wait) and item.reason in WANTS_A_SLOT
-    )
+    context.in_line = frozenset(sessions[item.key].meta.uid for item in plan_in_line(snapshot, decisions))
     admits = [item for item in decisions if isinstance(item, Admit)][:MAX_HOLDS_A_CYCLE]
     waits = [item for item in decisions if isinstance(item, Wait)]
     if admits and await _hold_and_bind(context, admits, sessions):

@@ -157,11 +157,16 @@ async def _finish_again(context: Context, run: Run, session: Session) -> None:
 
 
 async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
-    """Waiting sessions of an earlier run, or of people who left the list, would call whom nobody means to call."""
+    """Waiting sessions of an earlier run, or of people who left the list, would call whom nobody means to call.
+
+    A canceled session calls nobody; its end is told, also where the run knew it first.
+    """
     waiting = [
         item
         for item in context.store.sessions(campaign.meta.namespace, campaign.meta.name)
-        if item.spec.campaign_uid is not None and item.state in {SessionState.PENDING, SessionState.ADMITTED}
+        if item.spec.campaign_uid is not None
+        and not item.spec.cancel
+        and item.state in {SessionState.PENDING, SessionState.ADMITTED}
     ]
     run = contacts.run_of(campaign)
     left = await context.runs.unlisted(run, [UUID(item.spec.contact_id) for item in waiting])

@@ -167,12 +167,12 @@ WORKFLOWS = {
     for item in (
         Workflow("start", _start, finished),
         Workflow("budget", _budget, finished),
-        Workflow("lost", _lost, finished),
+        Workflow("lost", _lost, finished, LONG_S),
         Workflow("drain", _drain, finished, LONG_S),
         Workflow("cancel", _cancel, _canceled, LONG_S),
         Workflow("delete", _delete, gone, LONG_S),
-        Workflow("delete.drained", _drained, gone),
+        Workflow("delete.drained", _drained, gone, LONG_S),
         Workflow("model", _model, finished, LONG_S),
-        Workflow("leader", _leader, finished),
+        Workflow("leader", _leader, finished, LONG_S),
     )
 }

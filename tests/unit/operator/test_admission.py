@@ -18,6 +18,7 @@ from callfleet_operator.plan.admission import (
     PendingSession,
     Wait,
     plan_admissions,
+    plan_in_line,
     plan_openings,
 )
 from callfleet_operator.plan.hours import Hours, Window
@@ -261,6 +262,19 @@ def test_a_campaigns_next_opening_is_that_of_the_first_who_may_be_called() -> No
     assert plan_openings(view, MONDAY) == {("sales", "spring"): MONDAY}
     free = {key: replace(item, hours=None) for key, item in views.items()}
     assert plan_openings(replace(view, campaigns=free), NOW) == dict.fromkeys(views, NOW)
+
+
+def test_workers_are_wanted_for_as_many_as_there_is_money_for() -> None:
+    other = ("sales", "pool-2")
+    sessions = [session(index) for index in range(4)] + [session(index, "autumn", pool=other) for index in range(4)]
+    view = snapshot(*sessions, slots=1, limit=3 * HOLD, held=0)
+    decisions = plan_admissions(view, NOW)
+    assert [item.session.key[1] for item in decisions if isinstance(item, Admit)] == ["spring-0"]
+    # The rest is enough for two; which pool spends it, whoever has a worker first decides.
+    lined = {item.key[1] for item in plan_in_line(view, decisions)}
+    assert lined == {"spring-1", "spring-2", "autumn-0", "autumn-1"}
+    rich = replace(view, accounts={"budget": AccountView("USD", None, 0, 0)})
+    assert len(plan_in_line(rich, plan_admissions(rich, NOW))) == 7
 
 
 @given(

@@ -21,6 +21,9 @@ PEOPLE: Final = 4
 PODS: Final = ("pod-0", "pod-1")
 CURRENCY: Final = "USD"
 OPEN: Final = frozenset({"granted", "dialing", "placed"})
+# A campaign's schedule: none, open at any hour, closed today; over, not yet over; by the clock of who knows where.
+HOURS: Final = ("none", "always", "another day", "over", "not over", "callee")
+OPEN_HOURS: Final = frozenset({"none", "always", "not over"})
 # Ends after which the same person may be tried again: nobody was reached.
 NOBODY_REACHED: Final = frozenset({"busy", "no-answer", "canceled", "notPlaced"})
 # Ends that are no final word of the carrier's: what it says later replaces them.
@@ -87,6 +90,8 @@ class Campaign(Pace):
 
     suspended: bool = False
     closed: bool = False
+    # One of HOURS.
+    hours: str = "none"
 
 
 class Line(NamedTuple):

@@ -14,6 +14,7 @@ from tests.chaos.model.facts import (
     CAMPAIGNS,
     CURRENCY,
     EXPIRES_S,
+    HOURS,
     PEOPLE,
     PODS,
     RUNS,
@@ -101,19 +102,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ask("pass_time", steps * STEP_S)
 
     @rule(
-        what=st.sampled_from(("lead", "close", "stop", "suspend", "consent", *("calm",) * 4)),
-        one=st.integers(0, PEOPLE - 1),
-    )
-    def change(self, what: str, one: int) -> None:
+        what=st.sampled_from(("lead", "close", "stop", "suspend", "schedule", "consent", *("calm",) * 5)),
+        one=st.integers(0, PEOPLE - 1), hours=st.sampled_from(HOURS), pause_s=st.sampled_from((0, 0, 40)),
+    )  # fmt: skip
+    def change(self, what: str, one: int, hours: str, pause_s: int) -> None:
         """What happens now and then: another leader; a stop, a suspension, a consent taken back, or not any more."""
+        campaign = CAMPAIGNS[one % len(CAMPAIGNS)]
+        known = self.books.campaigns[campaign]
         match what:
             case "lead":
                 self.epochs.append(self.ask("take_epoch"))
             case "stop":
                 self.ask("stop", not self.books.stopped)
             case "suspend":
-                name = CAMPAIGNS[one % len(CAMPAIGNS)]
-                self.ask("mirror_campaign", name, not self.books.campaigns[name].suspended)
+                self.ask("mirror_campaign", campaign, not known.suspended, known.hours, known.pause_s)
+            case "schedule":
+                self.ask("mirror_campaign", campaign, known.suspended, hours, pause_s)
+                for person in (one, (one + 1) % PEOPLE):
+                    self._call(0, campaign, person, "completed")
             case "consent":
                 self.ask("consent", one, not self.books.consents[one])
             case "close":
@@ -125,8 +131,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """Whatever kept everybody from calling is over."""
         if self.books.stopped:
             self.ask("stop", False)
-        for name in (name for name, campaign in self.books.campaigns.items() if campaign.suspended):
-            self.ask("mirror_campaign", name, False)
+        for name, campaign in self.books.campaigns.items():
+            if (campaign.suspended, campaign.hours, campaign.pause_s) != (False, "none", 0):
+                self.ask("mirror_campaign", name, False, "none", 0)
         for person in (person for person, given in self.books.consents.items() if not given):
             self.ask("consent", person, True)
 
@@ -308,7 +315,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(leader=_leaders, person=st.integers(0, PEOPLE - 1), end=st.sampled_from(ENDS))
     def call(self, leader: int, person: int, end: str) -> None:
         """A call as it should be."""
-        place = Place(CAMPAIGNS[0], RUNS[0], person)
+        self._call(leader, CAMPAIGNS[0], person, end)
+
+    def _call(self, leader: int, campaign: str, person: int, end: str) -> None:
+        place = Place(campaign, RUNS[0], person)
         number = 1 + sum(1 for _ in self.books.attempts_of(place))
         item = Item(self.next_id(), place, number, 20, self._covering(place))
         if self.ask("hold", self.epochs[-1 - leader], [item]) != STALE and item.id in self.books.attempts:

@@ -25,6 +25,7 @@ from tests.chaos.model.facts import (
     Place,
 )
 from tests.chaos.model.machine import BUDGETS, OWNERS, ZONES, LedgerMachine
+from tests.chaos.model.postgres import hours_named
 
 from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
@@ -198,7 +199,10 @@ class PlannedMachine(LedgerMachine):
         }  # fmt: skip
         views = {
             (NAMESPACE, name): CampaignView(
-                each.suspended, 5, Share(open_calls=sum(a.item.place.campaign == name for a in books.open_attempts()))
+                each.suspended,
+                5,
+                Share(open_calls=sum(a.item.place.campaign == name for a in books.open_attempts())),
+                hours=hours_named(each.hours, books.now),
             )
             for name, each in books.campaigns.items()
         }

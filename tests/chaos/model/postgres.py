@@ -44,6 +44,8 @@ from callfleet_core.pricing import CostLine
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_core.windows import Window
+from callfleet_operator.plan.hours import Hours
+from callfleet_operator.plan.hours import Window as Opening
 
 _FIRST_NUMBER: Final = 15_550_000_000
 _PAUSES_PER_S: Final = {"fast": 99_999, "slow": Decimal("0.025"), "real": 99_999}
@@ -133,11 +135,13 @@ class Postgres:
     async def _stop(self, stopped: bool) -> None:
         await self._sql("UPDATE installation SET stopped = :stopped", stopped=stopped)
 
-    async def _mirror_campaign(self, campaign: str, suspended: bool) -> None:
-        contacts = ContactBook(self._engine, KEY)
-        await contacts.mirror_campaign(
-            namespace=self._space, name=campaign, uid="1", generation=1, suspended=suspended, closed=False
-        )
+    async def _mirror_campaign(self, campaign: str, suspended: bool, hours: str, pause_s: float) -> None:
+        schedule = hours_named(hours, _now())
+        await ContactBook(self._engine, KEY).mirror_campaign(
+            namespace=self._space, name=campaign, uid="1", generation=1, suspended=suspended, closed=False,
+            calls_per_second=1 / Decimal(pause_s) if pause_s else None,
+            hours=None if schedule is None else schedule.document(),
+        )  # fmt: skip
 
     async def _consent(self, person: int, given: bool) -> None:
         await self._sql(
@@ -249,6 +253,24 @@ class Postgres:
         return None if at is None else round((at + self._delta).timestamp())
 
 
+def hours_named(name: str, now: datetime) -> Hours | None:
+    """One of HOURS, as it is at a moment: open, or closed, for a day and more around it."""
+    day = timedelta(days=1)
+    every, other = frozenset(range(1, 8)), frozenset({(now + 3 * day).isoweekday()})
+    match name:
+        case "always":
+            return Hours((Opening(every, 0, 24 * 60),), "UTC")
+        case "another day":
+            return Hours((Opening(other, 0, 24 * 60),), "UTC")
+        case "over":
+            return Hours(not_after=now - day)
+        case "not over":
+            return Hours(not_after=now + 1000 * day)
+        case "callee":
+            return Hours((Opening(every, 0, 24 * 60),))
+    return None
+
+
 def _costs(lines: Sequence[Line]) -> tuple[CostLine, ...]:
     return tuple(CostLine(line.meter, Decimal(line.quantity), line.amount) for line in lines)
 
@@ -273,6 +295,8 @@ WITH a AS (
         settled_at = settled_at - :by, cancel_requested_at = cancel_requested_at - :by WHERE namespace = :space
 ), b AS (
     UPDATE accounts SET window_start = window_start - :by, window_end = window_end - :by WHERE namespace = :space
+), c AS (
+    UPDATE campaigns SET next_dial_at = next_dial_at - :by WHERE namespace = :space
 )
 UPDATE carrier_accounts SET next_dial_at = next_dial_at - :by WHERE account_sid LIKE '%-' || :space
 """

@@ -13,6 +13,7 @@ from tests.chaos.model.facts import (
     NOBODY_REACHED,
     NOT_FINAL,
     OPEN,
+    OPEN_HOURS,
     PEOPLE,
     RUNS,
     SID_TAKEN,
@@ -53,13 +54,14 @@ class Protocol(Money):
         """The installation-wide stop."""
         self.stopped = stopped
 
-    def mirror_campaign(self, campaign: str, suspended: bool) -> None:
-        """Says whether a campaign is suspended."""
-        self.campaigns[campaign].suspended = suspended
+    def mirror_campaign(self, campaign: str, suspended: bool, hours: str = "none", pause_s: float = 0.0) -> None:
+        """Says whether a campaign is suspended, when it may call, and how long it waits from one call to the next."""
+        known = self.campaigns[campaign]
+        known.suspended, known.hours, known.pause_s = suspended, hours, pause_s
 
     def hours_are_open(self, place: Place) -> bool:
-        """Whether a call to this person may begin now by the campaign's schedule; nobody here has one."""
-        return place.campaign in self.campaigns
+        """Whether a call to this person may begin now by the campaign's schedule."""
+        return self.campaigns[place.campaign].hours in OPEN_HOURS
 
     def consent(self, person: int, given: bool) -> None:
         """Revokes a person's consent, or gives it again."""

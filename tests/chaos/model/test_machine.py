@@ -21,6 +21,9 @@ REFUSALS = {
         "IF v.spent_micros + p_amount > v.limit_micros",
         "IF v.held_micros + p_amount > v.limit_micros",
     ),
+    "held-for-another-hour": Patch("hold_grant", "WHEN k.hours IS NOT NULL", "WHEN false AND k.hours IS NOT NULL"),
+    "dialled-in-another-hour": Patch("begin_dial", "IF NOT hours_open(", "IF false AND NOT hours_open("),
+    "a-campaigns-pace-is-not-kept": Patch("begin_dial", "pace_wait(v_campaign.next_dial_at", "pace_wait(NULL"),
     "another-limit-than-a-newer-one": Patch("ledger_set_limit", "v.limit_generation > p_generation", "false"),
 }
 

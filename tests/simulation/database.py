@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -143,6 +144,13 @@ class MemoryLedger(Ledger):
     async def latest_attempts(self, namespace: str, session_names: Sequence[str]) -> dict[str, Attempt]:
         found = ((name, self._books.latest(name)) for name in session_names)
         return {name: self._books.row(attempt) for name, attempt in found if attempt is not None}
+
+    async def unresolved_holds(self) -> dict[str, int]:
+        held: Counter[str] = Counter()
+        for attempt in self._books.unsettled():
+            if attempt.state == "ended" and attempt.end_status == "unresolved":
+                held.update({self._balance(key).key: attempt.item.amount for key in attempt.item.accounts})
+        return dict(held)
 
     async def open_attempts(self) -> list[OpenAttempt]:
         return [

@@ -202,6 +202,15 @@ class Ledger:
             rows = await connection.execute(text(_OPEN_ATTEMPTS))
             return [OpenAttempt(*row) for row in rows]
 
+    async def unresolved_holds(self) -> dict[str, int]:
+        """What each account holds for calls of which nobody could say how they ended, in micros, by its key.
+
+        It may take a day until that comes back. Only accounts that have any.
+        """
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(text(_UNRESOLVED_HOLDS))
+            return {row.key: int(row.micros) for row in rows}
+
     async def known_sids(self, sids: Sequence[str]) -> set[str]:
         """Those of the carrier's calls that are some attempt's."""
         async with self._engine.connect() as connection:
@@ -270,6 +279,11 @@ _OPEN_ATTEMPTS: Final = (
     f"SELECT {', '.join(OpenAttempt.__dataclass_fields__)} FROM dial_attempts"  # noqa: S608  # names of our own
     " WHERE state IN ('granted', 'dialing', 'placed') OR state = 'ended'"
 )
+_UNRESOLVED_HOLDS: Final = """
+SELECT k.key, sum(e.held_micros) AS micros FROM dial_attempts a JOIN ledger_entries e ON e.attempt_id = a.id
+JOIN accounts k ON k.id = e.account_id
+WHERE a.state = 'ended' AND a.end_status = 'unresolved' GROUP BY k.key HAVING sum(e.held_micros) > 0
+"""
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """
 SELECT account_id FROM (

@@ -25,6 +25,8 @@ class AccountView:
     usable: bool = True
     suspended: bool = False
     window_end: datetime | None = None
+    # Of what is held, for calls of which nobody knows how they ended: it may not come back for a day.
+    unresolved_micros: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,11 @@ def plan_in_line(snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> list[
         used = account.spent_micros + account.held_micros + planned[key] + lined[session.pool, key]
         return account.limit_micros is None or used + (session.hold_micros or 0) <= account.limit_micros
 
+    waits = [item for item in decisions if isinstance(item, Wait) and item.reason in WANTS_A_SLOT]
+    # Who waits for nothing else comes first: a number may be busy for a day.
+    waits.sort(key=lambda item: item.reason is not Reason.NO_CAPACITY)
     found = []
-    for session in (item.session for item in decisions if isinstance(item, Wait) and item.reason in WANTS_A_SLOT):
+    for session in (item.session for item in waits):
         if all(left(session, key) for key in session.accounts):
             lined.update({(session.pool, key): session.hold_micros or 0 for key in session.accounts})
             found.append(session)
@@ -268,7 +273,14 @@ def _pacing(
 
 
 def _await_money(session: PendingSession, hold_micros: int, books: _Books) -> None:
-    """Keeps what comes back for a session that could be called at once, or smaller calls would take it for ever."""
+    """Keeps what comes back for a session that could be called at once, or smaller calls would take it for ever.
+
+    Not where enough of it is held for calls that nobody can find: smaller calls would wait for these, too, for a day.
+    """
+    for account in (books.accounts[key] for key in session.accounts):
+        kept = account.spent_micros + account.unresolved_micros
+        if account.limit_micros is not None and kept + hold_micros > account.limit_micros:
+            return
     for key in session.accounts:
         if _missing_micros(key, hold_micros, books) > 0:
             books.awaited_micros.setdefault(key, hold_micros)

@@ -142,6 +142,8 @@ def _ended_status(status: Status, attempt: Attempt, attempts: Attempts, now: dat
     if settled and retry_at is not None:
         if (status.get("state") or SessionState.PENDING) == SessionState.PENDING:
             return status  # pending already: why, and until when, is the admission's to say
+        if retry_at <= now:  # a later attempt was revoked: it waits for something else than the time
+            return pending_status(status, None, now)
         return pending_status(status, Reason.RETRY_SCHEDULED, now, retry_at=retry_at)
     if not settled and attempt.end_status != "unresolved":
         return status  # the operator settles it first

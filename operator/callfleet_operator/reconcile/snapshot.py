@@ -42,6 +42,9 @@ async def take_snapshot(
     """What the planner needs, and the sessions by key. `attempts`: all that are open or not settled."""
     waiting = _waiting(context, attempts)
     pending = await _with_what_postgres_knows(context, waiting)
+    # A query only while some call has ended and is not settled.
+    ended = any(item.state == "ended" for item in attempts)
+    unresolved = await context.ledger.unresolved_holds() if ended else {}
     accounts = {
         balance.key: AccountView(
             balance.currency,
@@ -51,6 +54,7 @@ async def take_snapshot(
             usable=not balance.closed,
             suspended=balance.suspended or balance.overrun,
             window_end=balance.window_end,
+            unresolved_micros=unresolved.get(balance.key, 0),
         )
         for balance in await context.ledger.balances()
     }

@@ -242,6 +242,16 @@ def test_who_may_not_be_called_at_this_hour_takes_nobodys_slot_money_or_pace() -
     assert reasons(decisions) == ["OutsideCallingHours", "admit"]
 
 
+def test_money_that_is_held_for_a_call_that_nobody_finds_is_not_waited_for_by_all() -> None:
+    large, small = session(0, hold_micros=30_000), session(1, hold_micros=10_000)
+    view = snapshot(large, small, limit=100_000, held=80_000)
+    assert reasons(plan_admissions(view, NOW)) == ["BudgetHeld", "BudgetHeld"]
+    for unresolved, second in ((70_000, "BudgetHeld"), (80_000, "admit")):
+        account = AccountView("USD", 100_000, 80_000, 0, unresolved_micros=unresolved)
+        decisions = plan_admissions(replace(view, accounts={"budget": account}), NOW)
+        assert reasons(decisions) == ["BudgetHeld", second]
+
+
 def test_a_person_of_no_known_zone_and_a_campaign_that_is_over_are_told_why() -> None:
     (nowhere,) = scheduled(session(0), hours=NINE_TO_FIVE, now=MONDAY)
     assert isinstance(nowhere, Wait)

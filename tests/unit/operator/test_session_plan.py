@@ -230,3 +230,10 @@ def test_an_ended_session_stays_ended_when_it_is_canceled_late() -> None:
     done = plan_session(ADMITTED, settled("completed"), ONCE, NOW)
     assert done is not None
     assert plan_session(done, settled("completed"), ONCE, NOW, cancel=True) is None
+
+
+def test_an_attempt_that_is_revoked_after_a_retry_came_due_waits_for_no_time_that_has_passed() -> None:
+    after = settled("busy", ended_at=NOW - timedelta(days=1), tries=1)
+    status = plan_session(ADMITTED, after, THRICE, NOW)
+    assert status is not None
+    assert (status["state"], status["reason"], status["retryAt"]) == ("Pending", None, None)

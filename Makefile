@@ -9,7 +9,7 @@ ARGS ?=
 OPERATIONS ?=
 SPECS ?= 1000
 MACHINE ?=
-# The cluster's tests wait for calls most of the time: with 3, the others run beside them (18 min), and real-time tests may fail.
+# The cluster's tests wait for calls most of the time: with 3, the others run beside them (18 min).
 PROCESSES ?= 0
 BESIDE = -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 SEED ?= 1

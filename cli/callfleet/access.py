@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from callfleet_core.crypto import Keyring
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import current_revision, head_revision
+from callfleet_core.db.outages import sqlstate
 from callfleet_core.errors import CallFleetError, HashKeyError, SchemaError
 from callfleet_core.subjects import Subjects
 
@@ -68,7 +69,7 @@ def in_plain_words() -> Iterator[None]:
     except OperationalError as error:
         raise CallFleetError(f"PostgreSQL does not answer: {str(error.orig).splitlines()[0]}") from error
     except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
         raise CallFleetError(
             f"this login may not do that ({str(error.orig).splitlines()[0]}): it needs the role callfleet_auditor,"

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.chaos.history import HistoryWriter
 from tests.chaos.world import World
 
+from callfleet_core.db.outages import sqlstate
 from callfleet_core.dialing import DialStore
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import Ledger
@@ -110,12 +111,6 @@ class Player:
             self.count(items)
         self.history.answered(key, "ok", value)
         return value
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """PostgreSQL's code, where PostgreSQL answered."""
-    cause = getattr(error, "orig", None) or error
-    return getattr(cause, "sqlstate", None)
 
 
 def constraint(error: BaseException) -> str:

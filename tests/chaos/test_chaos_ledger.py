@@ -30,10 +30,19 @@ def test_a_deliberate_defect_is_found(books: tuple[str, World], defect: str) -> 
     assert battle(Plan(f"slice/{defect}", 5_000, clients=4, defect=defect, crashes=0), *books).violations
 
 
+# What a defect may change: functions, and indexes.
+_CODE = """
+SELECT (SELECT md5(string_agg(prosrc, '' ORDER BY oid)) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+    (SELECT count(*) FROM pg_indexes WHERE schemaname = 'public')
+"""
+
+
 @pytest.mark.parametrize("defect", PATCHES)
 def test_every_defect_still_fits_the_functions_that_it_breaks(books: tuple[str, World], defect: str) -> None:
     with psycopg.connect(books[0]) as connection:
+        before = connection.execute(_CODE).fetchone()
         apply(connection, defect, PATCHES[defect])
+        assert connection.execute(_CODE).fetchone() != before
         connection.rollback()
 
 

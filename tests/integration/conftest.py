@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import Books
-from tests.integration.fleet_parts import Fleet
+from tests.integration.fleet_parts import Fleet, prepare
 from tests.integration.gateway_parts import RunningGateway, open_large_books, running_gateway
 from tests.integration.operator_parts import operator
 
@@ -24,11 +24,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def prepared(server: ApiServer) -> ApiServer:
+    """The module's server, which takes workers."""
+    prepare(server)
+    return server
+
+
 @pytest.fixture
-async def fleet(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Fleet]:
-    """A namespace with workers, whose module has prepared the server for them."""
-    async with operator(engine, server) as parts:
-        yield await Fleet.start(parts, server)
+async def fleet(engine: AsyncEngine, prepared: ApiServer) -> AsyncIterator[Fleet]:
+    """A namespace with workers."""
+    async with operator(engine, prepared) as parts:
+        yield await Fleet.start(parts, prepared)
 
 
 @pytest.fixture(scope="module")

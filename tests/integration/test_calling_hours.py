@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, SUBJECTS, number
-from tests.integration.fleet_parts import MERGE, SPRING, Fleet, prepare
+from tests.integration.fleet_parts import MERGE, SPRING, Fleet
 from tests.integration.operator_parts import GROUP, campaign_body
 from tests.integration.test_admission_queue import explained
 
@@ -26,11 +26,6 @@ from callfleet_operator.reconcile import budget
 DAYS = list(Day)
 ALWAYS = {"days": [*DAYS], "from": "00:00", "to": "24:00"}
 COOL_DOWN = timedelta(seconds=121)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prepared(server: ApiServer) -> None:
-    prepare(server)
 
 
 def next_hour() -> datetime:

@@ -11,16 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.fuzz.cases import BASES, Case, changed, generate, load_schema, walk
 from tests.fuzz.fuzz_specs import judge_all, judging
 from tests.integration.apiserver import ApiServer
-from tests.integration.fleet_parts import prepare
 
 from callfleet_operator.store import Store
 
 SEED, SPECS = 1, 60
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prepared(server: ApiServer) -> None:
-    prepare(server)
+pytestmark = pytest.mark.usefixtures("prepared")
 
 
 async def test_generated_specs_come_into_force_or_are_refused(engine: AsyncEngine, server: ApiServer) -> None:

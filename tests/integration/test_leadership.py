@@ -161,3 +161,4 @@ async def test_one_whose_pod_starts_again_leads_on_at_once(pair: Operators) -> N
     await pair.start("first")
     await until(pair.epoch, lambda found: found > epoch, START_TIMEOUT_S)
     await pair.budget_in_force()
+    assert (await pair.lease())["spec"]["holderIdentity"] == "first"

@@ -86,7 +86,7 @@ async def test_an_operator_that_waits_ends_at_once_when_it_is_told_to(pod: Opera
     await until(lambda: _waiting(pod), bool, 30)
     process = pod.processes[PROCESS]
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.wait(), 10)
+    assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
 async def test_an_operator_that_starts_without_postgresql_waits_for_it(server: ApiServer, tmp_path: Path) -> None:

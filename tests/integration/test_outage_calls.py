@@ -89,6 +89,8 @@ async def test_an_api_server_that_stays_away_does_not_make_a_worker_look_dead(
             if kube.last_sign_at not in (None, *signs):
                 signs.append(kube.last_sign_at)
             await asyncio.sleep(0.05)
+    assert len(set(signs)) == 3
+    assert not watching.done()  # it goes on trying
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     await kube.close()

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
-from tests.integration.fleet_parts import MERGE, SPRING, Fleet, prepare
+from tests.integration.fleet_parts import MERGE, SPRING, Fleet
 from tests.integration.operator_parts import GROUP, operator
 
 from callfleet_core.runs import Run
@@ -20,11 +20,6 @@ from callfleet_operator.reconcile import protection
 COOL_DOWN = timedelta(seconds=121)
 QUIET = timedelta(seconds=31)
 IN_CALL = "callfleet.dev/in-call"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prepared(server: ApiServer) -> None:
-    prepare(server)
 
 
 def names(fleet: Fleet) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number, open_books
-from tests.integration.fleet_parts import MERGE, prepare
+from tests.integration.fleet_parts import MERGE
 from tests.integration.operator_parts import GROUP, campaign_body
 from tests.integration.test_leadership import operators
 
@@ -21,9 +21,7 @@ MESSAGE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 SECONDS = 10.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def prepared(server: ApiServer) -> None:
-    prepare(server)
+pytestmark = pytest.mark.usefixtures("prepared")
 
 
 @pytest.fixture
@@ -64,9 +62,10 @@ async def test_a_lost_warm_worker_is_made_again_and_its_trouble_is_shown(server:
     path = f"{pods}/{second['name']}/status"
     await asyncio.to_thread(server.request, "PATCH", path, {"status": {"conditions": [condition]}}, MERGE)
 
-    def says_so() -> bool:
+    def status_that_says_so() -> Any:
         status = server.request("GET", f"{GROUP}/{namespace}/campaigns/spring").get("status", {})
-        told = [item["message"] for item in status.get("conditions", []) if item["type"] == "WorkersAvailable"]
-        return MESSAGE in str(status.get("summary")) and bool(told) and MESSAGE in told[0]
+        return status if MESSAGE in str(status.get("summary")) else None
 
-    await until(says_so)
+    status = await until(status_that_says_so)
+    (told,) = [item["message"] for item in status["conditions"] if item["type"] == "WorkersAvailable"]
+    assert MESSAGE in told

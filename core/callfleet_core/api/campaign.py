@@ -106,8 +106,6 @@ class Agent(ApiModel):
     )
 
 
-# What a worker may use where its campaign says nothing (P3 of docs/requirements.md), and how many calls fit into that:
-# about 1 GB for the speech servers, on a GPU, and 250 MB a call (docs/worker.md).
 class CampaignSpec(ApiModel):
     """What a campaign should do."""
 

@@ -13,6 +13,8 @@ Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|
 LABEL_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]{0,185}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 
+# What a worker may use where its campaign says nothing (P3 of docs/requirements.md), and how many calls fit into that:
+# about 1 GB for the speech servers, on a GPU, and 250 MB a call (docs/worker.md).
 DEFAULT_MEMORY = "2Gi"
 SLOTS_IN_DEFAULT_MEMORY = 4
 LONGEST_CALL_S = 3600

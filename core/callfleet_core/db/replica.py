@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from callfleet_core.db.outages import sqlstate
+
 # A replica that failed is left alone for so long.
 AVOID_S = 30.0
 # A query that a standby had to cancel (40001: "conflict with recovery"), a deadlock, and what says that the server
@@ -59,7 +61,7 @@ def _is_the_servers(error: Exception) -> bool:
     """True when the server, and not the query, is at fault."""
     if not isinstance(error, DBAPIError):
         return True
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate(error)
     return (
         error.connection_invalidated or state in READ_AGAIN or (isinstance(error, OperationalError) and state is None)
     )

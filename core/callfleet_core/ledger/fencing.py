@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from callfleet_core.db.outages import sqlstate
 from callfleet_core.errors import StaleEpochError
 
 _STALE_EPOCH_SQLSTATE: Final = "CF001"
@@ -37,6 +38,6 @@ async def fenced(engine: AsyncEngine, epoch: Callable[[], int] | None) -> AsyncI
 
 def named(error: DBAPIError) -> Exception:
     """The database's error by the name that callers know."""
-    if getattr(error.orig, "sqlstate", None) == _STALE_EPOCH_SQLSTATE:
+    if sqlstate(error) == _STALE_EPOCH_SQLSTATE:
         return StaleEpochError("another operator leads: this one must take a new epoch before it writes")
     return error

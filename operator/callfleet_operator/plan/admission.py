@@ -175,23 +175,21 @@ def plan_in_line(snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> list[
 
     Each pool is looked at for itself: money that may be spent in several of them is in none of them before it is held.
     """
-    planned: Counter[str] = Counter()
-    lined: Counter[tuple[tuple[str, str], str]] = Counter()
-    for session in (item.session for item in decisions if isinstance(item, Admit)):
-        planned.update(dict.fromkeys(session.accounts, session.hold_micros or 0))
-
-    def left(session: PendingSession, key: str) -> bool:
-        account = snapshot.accounts[key]
-        used = account.spent_micros + account.held_micros + planned[key] + lined[session.pool, key]
-        return account.limit_micros is None or used + (session.hold_micros or 0) <= account.limit_micros
-
+    admitted = _Books(snapshot.accounts)
+    for item in decisions:
+        if isinstance(item, Admit):
+            _plan_money(item.session, admitted)
+    books: defaultdict[tuple[str, str], _Books] = defaultdict(
+        lambda: _Books(snapshot.accounts, admitted.planned_micros.copy())
+    )
     waits = [item for item in decisions if isinstance(item, Wait) and item.reason in WANTS_A_SLOT]
     # Who waits for nothing else comes first: a number may be busy for a day.
     waits.sort(key=lambda item: item.reason is not Reason.NO_CAPACITY)
     found = []
     for session in (item.session for item in waits):
-        if all(left(session, key) for key in session.accounts):
-            lined.update({(session.pool, key): session.hold_micros or 0 for key in session.accounts})
+        mine, hold_micros = books[session.pool], session.hold_micros or 0
+        if all(_missing_micros(key, hold_micros, mine) <= 0 for key in session.accounts):
+            _plan_money(session, mine)
             found.append(session)
     return found
 
@@ -231,8 +229,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return Wait(session, Reason.NUMBER_BUSY, message="another call to this number is open")
     if not slots:
         return Wait(session, Reason.NO_CAPACITY, message="no worker has a free slot", shared=True)
-    for account in session.accounts:
-        books.planned_micros[account] += session.hold_micros
+    _plan_money(session, books)
     books.admitted[session.campaign] += 1
     books.by_carrier[session.carrier] += 1
     return Admit(session, slots.popleft())
@@ -270,6 +267,11 @@ def _pacing(
     if books.by_carrier[carrier] >= snapshot.carrier_room.get(carrier, 0):
         return Wait(session, Reason.PACING, message="the carrier account takes no more calls at once", shared=True)
     return None
+
+
+def _plan_money(session: PendingSession, books: _Books) -> None:
+    for key in session.accounts:
+        books.planned_micros[key] += session.hold_micros or 0
 
 
 def _await_money(session: PendingSession, hold_micros: int, books: _Books) -> None:

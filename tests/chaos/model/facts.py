@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from callfleet_core.windows import TOTAL, Window
+from callfleet_operator.plan.hours import Hours
+from callfleet_operator.plan.hours import Window as Opening
 
 # The night before New York's clocks go forward. Every step of time is a multiple of STEP_S, and whatever expires or
 # begins does so in the middle between two of them: the real clock, which runs on meanwhile, decides nothing.
@@ -194,3 +196,21 @@ class Entry(NamedTuple):
 def key_of(owner: Owner, window: Window = TOTAL) -> str:
     """An account's name here."""
     return f"{owner.kind}/{owner.name}/{window.key}"
+
+
+def hours_named(name: str, now: datetime) -> Hours | None:
+    """One of HOURS, as it is at a moment: open, or closed, for a day and more around it."""
+    day = timedelta(days=1)
+    every, other = frozenset(range(1, 8)), frozenset({(now + 3 * day).isoweekday()})
+    match name:
+        case "always":
+            return Hours((Opening(every, 0, 24 * 60),), "UTC")
+        case "another day":
+            return Hours((Opening(other, 0, 24 * 60),), "UTC")
+        case "over":
+            return Hours(not_after=now - day)
+        case "not over":
+            return Hours(not_after=now + 1000 * day)
+        case "callee":
+            return Hours((Opening(every, 0, 24 * 60),))
+    return None

@@ -23,9 +23,9 @@ from tests.chaos.model.facts import (
     Item,
     Owner,
     Place,
+    hours_named,
 )
 from tests.chaos.model.machine import BUDGETS, OWNERS, ZONES, LedgerMachine
-from tests.chaos.model.postgres import hours_named
 
 from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts

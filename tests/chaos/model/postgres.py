@@ -31,6 +31,7 @@ from tests.chaos.model.facts import (
     Line,
     Owner,
     Place,
+    hours_named,
 )
 from tests.chaos.model.money import Said
 from tests.chaos.model.protocol import Protocol
@@ -44,8 +45,6 @@ from callfleet_core.pricing import CostLine
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_core.windows import Window
-from callfleet_operator.plan.hours import Hours
-from callfleet_operator.plan.hours import Window as Opening
 
 _FIRST_NUMBER: Final = 15_550_000_000
 _PAUSES_PER_S: Final = {"fast": 99_999, "slow": Decimal("0.025"), "real": 99_999}
@@ -251,24 +250,6 @@ class Postgres:
 
     def _instant(self, at: datetime | None) -> float | None:
         return None if at is None else round((at + self._delta).timestamp())
-
-
-def hours_named(name: str, now: datetime) -> Hours | None:
-    """One of HOURS, as it is at a moment: open, or closed, for a day and more around it."""
-    day = timedelta(days=1)
-    every, other = frozenset(range(1, 8)), frozenset({(now + 3 * day).isoweekday()})
-    match name:
-        case "always":
-            return Hours((Opening(every, 0, 24 * 60),), "UTC")
-        case "another day":
-            return Hours((Opening(other, 0, 24 * 60),), "UTC")
-        case "over":
-            return Hours(not_after=now - day)
-        case "not over":
-            return Hours(not_after=now + 1000 * day)
-        case "callee":
-            return Hours((Opening(every, 0, 24 * 60),))
-    return None
 
 
 def _costs(lines: Sequence[Line]) -> tuple[CostLine, ...]:

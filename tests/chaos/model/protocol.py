@@ -54,7 +54,7 @@ class Protocol(Money):
         """The installation-wide stop."""
         self.stopped = stopped
 
-    def mirror_campaign(self, campaign: str, suspended: bool, hours: str = "none", pause_s: float = 0.0) -> None:
+    def mirror_campaign(self, campaign: str, suspended: bool, hours: str, pause_s: float) -> None:
         """Says whether a campaign is suspended, when it may call, and how long it waits from one call to the next."""
         known = self.campaigns[campaign]
         known.suspended, known.hours, known.pause_s = suspended, hours, pause_s

@@ -126,8 +126,8 @@ def test_nobody_starves_however_small_the_weight_and_few_the_slots(weights: list
     for _ in range(round(longest_s / CYCLE_S) + 1):
         fleet.cycle(fleet.names)
         if len(fleet.begun) == len(weights):
-            return
-    raise AssertionError(f"{fleet.begun} of {fleet.weights}")
+            break
+    assert len(fleet.begun) == len(weights), f"{fleet.begun} of {fleet.weights}"
 
 
 def test_over_time_slots_are_shared_by_weight_though_one_slot_is_all_there_is() -> None:

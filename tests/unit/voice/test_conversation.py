@@ -30,6 +30,7 @@ async def test_we_wait_for_the_hello_and_it_answers_nothing(tmp_path: Path) -> N
 async def test_nobody_says_hello_and_we_begin(tmp_path: Path) -> None:
     async with conversation(tmp_path) as person:
         await person.hears(FIRST)
+        assert person.user_turns() == []
 
 
 async def test_an_answer_is_taken_asked_on_and_noted(tmp_path: Path) -> None:
@@ -131,6 +132,7 @@ async def test_a_lost_mark_does_not_hold_up_the_call(tmp_path: Path) -> None:
         person.line.deaf_to_marks = True
         await person.hears(FIRST)
         await person.may_speak()
+        assert person.talk.phase == "listening"
 
 
 async def test_time_up_says_goodbye(tmp_path: Path) -> None:

@@ -67,13 +67,17 @@ def speech_processes(run_dir: Path) -> Iterator[tuple[Path, Path]]:
 
 @dataclass
 class Talker:
-    """Hears the agent (energy, then Whisper) and answers by keyword; `lines` maps a keyword to what is said."""
+    """Hears the agent (energy, then Whisper) and answers by keyword; `lines` maps a keyword to what is said.
+
+    Hangs up after `hang_up_after` turns, or with the last sample of `last_words`.
+    """
 
     speaker: Speaker
     recogniser: Recogniser
     lines: Sequence[tuple[str, str]]
     greeting: str | None = "Hello?"
     hang_up_after: int | None = None
+    last_words: str | None = None
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     heard: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -91,15 +95,19 @@ class Talker:
             await self._say(self.greeting)
 
     async def _say(self, text: str) -> None:
-        self.said.append(text)
         voice = samples_of(await self.speaker.speak(text)).astype(np.float64)
         voice = voice / max(1.0, float(np.abs(voice).max())) * PEAK
         pitched = resample(voice.astype(np.int16), TELEPHONE_RATE, int(TELEPHONE_RATE / 1.08))
         padded = np.concatenate([pitched, np.zeros(-len(pitched) % FRAME, dtype=np.int16)])
         self._out.extend(np.split(padded, len(padded) // FRAME))
+        self.said.append(text)
 
     def speak(self) -> Any:
-        return self._out.popleft() if self._out else None
+        if self._out:
+            return self._out.popleft()
+        if self.last_words is not None and self.last_words in self.said:
+            self.hung_up.set()
+        return None
 
     def sent(self, audible: bool) -> None:
         pass

@@ -17,12 +17,14 @@ from tests.unit.agents.scripts import plan_of
 
 from callfleet_worker.agents.graph import Team
 from callfleet_worker.agents.state import CallState
+from callfleet_worker.llm.opinion import AsksModel
 from callfleet_worker.speech.clients import Speaker
 from callfleet_worker.speech.serving import UnixServer
-from callfleet_worker.voice.conversation import Conversation, Timings
+from callfleet_worker.voice.conversation import Conversation
 from callfleet_worker.voice.frames import MarkFrame, SayFrame, SustainedSpeechFrame, UtteranceFrame
 from callfleet_worker.voice.transcript import AgentTurn, UserTurn
 from callfleet_worker.voice.turn_clock import TurnClock
+from callfleet_worker.voice.turns import Timings
 
 FAST = Timings(greeting_wait_s=0.1, greeting_length_s=0.4, silence_s=0.3, mark_grace_s=0.2)
 MS_PER_CHARACTER = 4
@@ -120,7 +122,7 @@ def _voice(header: dict[str, Any], _payload: bytes) -> tuple[dict[str, Any], byt
 
 
 @asynccontextmanager
-async def conversation(folder: Path, timings: Timings = FAST) -> AsyncIterator[Person]:
+async def conversation(folder: Path, timings: Timings = FAST, model: AsksModel | None = None) -> AsyncIterator[Person]:
     """A conversation under way, with a voice whose phrases are as long as their text."""
     server = UnixServer(folder / "v", _voice, threads=1)
     serving = asyncio.create_task(server.run_until_stopped())
@@ -135,7 +137,7 @@ async def conversation(folder: Path, timings: Timings = FAST) -> AsyncIterator[P
     async def finished() -> None:
         people[0].over.set()
 
-    talk = Conversation(Team(plan, None, speaker.prepare), speaker, clock, notes, finished, timings)
+    talk = Conversation(Team(plan, model, speaker.prepare), speaker, clock, notes, finished, timings)
     line = Line(clock)
     worker = PipelineWorker(
         Pipeline([talk, line]), cancel_on_idle_timeout=False, idle_timeout_secs=None, enable_rtvi=False

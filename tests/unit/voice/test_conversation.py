@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.voice.stage import FAST, conversation
+from tests.unit.voice.stage import FAST, Person, conversation
 
-from callfleet_worker.voice.conversation import Timings
 from callfleet_worker.voice.transcript import AgentTurn
+from callfleet_worker.voice.turns import Timings
 
 FIRST = "still thinking about buying"
 SECOND = "a house, a condo"
@@ -93,6 +93,95 @@ async def test_stop_calling_stops_us_in_mid_sentence(tmp_path: Path) -> None:
         await asyncio.wait_for(person.over.wait(), 3)
         assert person.line.cleared == 1
         assert person.talk.state.disposition == "optedOut"
+
+
+class Slow:
+    """A model that never has an opinion in time."""
+
+    async def ask(self, *_said: object, **_limits: object) -> str:
+        await asyncio.sleep(60)
+        return ""
+
+
+async def while_we_think(person: Person) -> None:
+    """Asked about the property; something that only the model could understand, and our filler."""
+    await person.hears(FIRST)
+    await person.may_speak()
+    await person.says("Yes.")
+    await person.hears(SECOND)
+    await person.may_speak()
+    await person.says("Something with a bit of green around it.")
+    await person.hears("Let me see")
+
+
+async def test_stop_calling_is_heard_while_we_think(tmp_path: Path) -> None:
+    async with conversation(tmp_path, model=Slow()) as person:
+        await while_we_think(person)
+        await person.says("Stop calling me.")
+        await person.hears("take you off our list")
+        await asyncio.wait_for(person.over.wait(), 3)
+        assert person.talk.state.disposition == "optedOut"
+
+
+async def test_an_answer_is_heard_while_we_think(tmp_path: Path) -> None:
+    async with conversation(tmp_path, model=Slow()) as person:
+        await while_we_think(person)
+        await person.says("Mm-hmm.")
+        await person.says("A house.")
+        await person.hears("How many bedrooms")
+        await person.may_speak()
+        assert person.talk.state.answers["property"].value == "house"
+
+
+@pytest.mark.parametrize(
+    ("words", "disposition"), [("Stop calling me.", "optedOut"), ("You have the wrong number.", "wrongPerson")]
+)
+async def test_what_ends_the_call_counts_when_they_hang_up_on_our_goodbye(
+    tmp_path: Path, words: str, disposition: str
+) -> None:
+    async with conversation(tmp_path) as person:
+        await person.hears(FIRST)
+        await person.may_speak()
+        await person.says(words)
+        await person.hears("bye")
+        person.talk.hung_up("")
+        assert person.talk.state.disposition == disposition
+
+
+@pytest.mark.parametrize(
+    ("words", "disposition"),
+    [("Stop calling me.", "optedOut"), ("Wrong number.", "wrongPerson"), ("Well, you see", None), ("", None)],
+)
+async def test_the_last_words_before_they_hung_up_count(tmp_path: Path, words: str, disposition: str | None) -> None:
+    async with conversation(tmp_path) as person:
+        await person.hears(FIRST)
+        await person.may_speak()
+        person.talk.hung_up(words)
+        assert person.talk.state.disposition == disposition
+        assert [turn.text for turn in person.user_turns()] == ([words] if words else [])
+
+
+async def test_who_hangs_up_on_the_next_question_has_answered_the_one_before(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as person:
+        await person.hears(FIRST)
+        await person.may_speak()
+        await person.says("Yes, I am.")
+        await person.hears(SECOND)
+        person.talk.hung_up("")
+        assert person.talk.state.answers["interested"].value == "yes"
+
+
+async def test_a_goodbye_does_not_change_the_end_but_the_wish_not_to_be_called_does(tmp_path: Path) -> None:
+    async with conversation(tmp_path) as person:
+        await person.hears(FIRST)
+        await person.may_speak()
+        await person.says("You have the wrong number.")
+        await person.hears("bothered you")
+        person.talk.hung_up("Goodbye.")
+        before = str(person.talk.state.disposition)
+        await person.says("And never call again.")
+        await asyncio.wait_for(person.over.wait(), 3)
+        assert (before, person.talk.state.disposition) == ("wrongPerson", "optedOut")
 
 
 @pytest.mark.parametrize(

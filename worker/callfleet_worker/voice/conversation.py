@@ -2,15 +2,14 @@
 
 Frames and timers become events in one queue, handled one after the other. A reply's state is committed when the
 person has heard its question (or all of it); a person who speaks on before that is amending the previous answer, so
-the turn is taken back and heard as a whole.
+the turn is taken back and heard as a whole. What ends the call can't be taken back and counts before its goodbye is
+heard, for people hang up on goodbyes; the wish not to be called counts at any time.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, cast
 
 import structlog
@@ -24,17 +23,18 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from callfleet_worker.agents.flow import question_named
+from callfleet_worker.agents.flow import plan_reply, question_named
 from callfleet_worker.agents.graph import Team, Turned, TurnKind
 from callfleet_worker.agents.interpret import interpret
-from callfleet_worker.agents.state import CallState, Line, Reply
+from callfleet_worker.agents.state import CallState, Disposition, Line, Reply
 from callfleet_worker.answers.intents import Intent, find_intent
 from callfleet_worker.answers.parse import parse_answer
 from callfleet_worker.speech.clients import Speaker
 from callfleet_worker.voice.frames import MarkFrame, SayFrame, SustainedSpeechFrame, UtteranceFrame
 from callfleet_worker.voice.progress import PAUSE_MS, duration_ms, question_heard
-from callfleet_worker.voice.transcript import AgentTurn, Transcript, UserTurn
+from callfleet_worker.voice.transcript import AgentTurn, Transcript, UserTurn, heard_of, understood_of
 from callfleet_worker.voice.turn_clock import TurnClock
+from callfleet_worker.voice.turns import Phase, Tick, Timings
 
 HEARD_ENOUGH = 0.5
 MAX_EVENTS = 1_000
@@ -43,38 +43,7 @@ MAX_RESTARTS = 1
 _log = structlog.get_logger(__name__)
 # What ends the call at once, whatever was being said.
 _STRONG = frozenset({Intent.VOICEMAIL, Intent.OPT_OUT, Intent.WRONG_PERSON})
-
-
-@dataclass(frozen=True)
-class Timings:
-    """How long things may take, in seconds.
-
-    `greeting_wait_s`: after pick-up, for the person's hello; `greeting_length_s`: for its end; `silence_s`: after our
-    last word, before we ask whether somebody is there; `mark_grace_s`: for the carrier's mark, beyond the reply.
-    """
-
-    greeting_wait_s: float = 1.2
-    greeting_length_s: float = 4.0
-    silence_s: float = 6.0
-    mark_grace_s: float = 2.5
-
-
-class Phase(StrEnum):
-    """Whose turn it is."""
-
-    GREETING = "greeting"
-    THINKING = "thinking"
-    SPEAKING = "speaking"
-    LISTENING = "listening"
-    OVER = "over"
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A timer of ours went off; `serial` tells a stale one."""
-
-    kind: str
-    serial: int = 0
+_OPTED_OUT: Disposition = "optedOut"
 
 
 class Conversation(FrameProcessor):
@@ -143,6 +112,21 @@ class Conversation(FrameProcessor):
         if isinstance(frame, UserStartedSpeakingFrame | UserStoppedSpeakingFrame):
             self._post(frame)
         await self.push_frame(frame, direction)
+
+    def hung_up(self, last_words: str) -> None:
+        """Nobody is there any more: what was understood can't be taken back, and the last words count, too."""
+        thinking = self._reply is None and self.phase in (Phase.THINKING, Phase.SPEAKING)
+        unanswered = self._heard if thinking and self._kind == "heard" else self._carry
+        self._commit()
+        if not (words := f"{unanswered} {last_words}".strip()):
+            return
+        self._heed_wish(words)
+        if self.state.disposition is None:
+            question = question_named(self._team.plan.script, self.state.pending)
+            meant = interpret(question, self.state, words, self._team.plan.today)
+            if meant.kind in ("answer", "intent"):
+                self._become(plan_reply(self._team.plan, self.state, meant).state)
+        self._transcript.add(UserTurn(words, "qualifier", {"after_hang_up": True}))
 
     def time_up(self) -> None:
         """The call's own limit is near: say goodbye now."""
@@ -216,6 +200,7 @@ class Conversation(FrameProcessor):
 
     async def _on_utterance(self, utterance: UtteranceFrame) -> None:
         self._utterance = utterance
+        self._heed_wish(utterance.text)
         match self.phase:
             case Phase.GREETING:
                 self._cancel_timer("greet")
@@ -232,16 +217,26 @@ class Conversation(FrameProcessor):
 
     async def _on_talk_over(self, utterance: UtteranceFrame) -> None:
         """A short utterance while we speak: an early answer or a strong wish stops us, "mm-hm" does not."""
+        if self._stops_us(utterance.text):
+            await self._interrupt()
+            self._take(utterance)
+        else:
+            self._note(utterance, {"backchannel": True})
+
+    def _stops_us(self, text: str) -> bool:
+        """While a reply is still being made (a filler is spoken), what answers is the question before it."""
         reply = self._reply
-        if reply is not None and not reply.hang_up:
-            question = question_named(self._team.plan.script, reply.state.pending)
-            meant = interpret(question, reply.state, utterance.text, self._team.plan.today)
-            early = meant.kind == "answer" and self._question_heard() >= HEARD_ENOUGH
-            if early or meant.intent in _STRONG:
-                await self._interrupt()
-                self._take(utterance)
-                return
-        self._note(utterance, {"backchannel": True})
+        if reply is not None and reply.hang_up:
+            return False
+        state = self.state if reply is None else reply.state
+        question = question_named(self._team.plan.script, state.pending)
+        meant = interpret(question, state, text, self._team.plan.today)
+        in_time = reply is None or self._question_heard() >= HEARD_ENOUGH
+        return meant.intent in _STRONG or (meant.kind == "answer" and in_time)
+
+    def _heed_wish(self, text: str) -> None:
+        if find_intent(text) is Intent.OPT_OUT:
+            self._become(self.state.model_copy(update={"disposition": _OPTED_OUT}))
 
     def _greeted(self, utterance: UtteranceFrame) -> None:
         """Their hello answers nothing, unless it is a machine's, or says that we must not call."""
@@ -296,10 +291,12 @@ class Conversation(FrameProcessor):
                 await self.push_frame(SayFrame(text=part.text, pause_ms=PAUSE_MS[part.kind]))
                 continue
             self._reply = part.reply
+            if part.reply.hang_up:
+                self._become(part.reply.state)
             await self.push_frame(SayFrame(mark=self._mark_name()))
             if utterance is not None:
                 self._transcript.add(
-                    UserTurn(heard, "qualifier", self._said(utterance, part, question), latency_ms=latency)
+                    UserTurn(heard, "qualifier", understood_of(utterance, part.meant, question), latency_ms=latency)
                 )
             self._transcript.add(AgentTurn(" ".join(line.text for line in self._lines), self._lines[-1].agent))
             self._post(part)
@@ -325,9 +322,15 @@ class Conversation(FrameProcessor):
 
     def _commit(self) -> None:
         if self._reply is not None:
-            self.state, self._reply = self._reply.state, None
+            reply, self._reply = self._reply, None
             self._carry = ""
-            self._transcript.keep(self.state)
+            self._become(reply.state)
+
+    def _become(self, state: CallState) -> None:
+        """The state from now on; a wish not to be called outlives whatever is said after it."""
+        wished = _OPTED_OUT in (state.disposition, self.state.disposition)
+        self.state = state.model_copy(update={"disposition": _OPTED_OUT}) if wished else state
+        self._transcript.keep(self.state)
 
     async def _interrupt(self) -> None:
         """Stops speaking; takes the turn back when its question was hardly heard."""
@@ -359,19 +362,4 @@ class Conversation(FrameProcessor):
 
     def _note(self, utterance: UtteranceFrame, extra: dict[str, Any]) -> None:
         if utterance.text:
-            self._transcript.add(UserTurn(utterance.text, "greeter", {**_heard_of(utterance), **extra}))
-
-    def _said(self, utterance: UtteranceFrame, turned: Turned, question: str | None) -> dict[str, Any]:
-        answer = turned.meant.answer
-        return {
-            **_heard_of(utterance),
-            "question": question,
-            "decided_by": turned.meant.decided_by,
-            "value": answer.value if answer else None,
-            "confidence": answer.confidence if answer else None,
-            "intent": turned.meant.intent.value if turned.meant.intent else None,
-        }
-
-
-def _heard_of(utterance: UtteranceFrame) -> dict[str, Any]:
-    return {"heard_ms": utterance.speech_ms, "decode_ms": utterance.decode_ms}
+            self._transcript.add(UserTurn(utterance.text, "greeter", {**heard_of(utterance), **extra}))

@@ -146,17 +146,20 @@ class Hearing(FrameProcessor):
 
     async def _decode(self, *, forced: bool) -> None:
         started = self._now()
-        pcm = self._utterance.pcm(self._utterance.last_voice(self._noise_db))
-        try:
-            heard = await self._recogniser.decode(pcm, hint=self._expects.hint())
-        except SpeechError as error:
-            _log.warning("an utterance could not be decoded", error=str(error))
-            heard = Heard(text="", avg_logprob=-9.0, no_speech_prob=0.0, language="", audio_s=0.0, window="none")
+        heard = await self._recognise()
         self._decoded = (heard, round((self._now() - started) * 1000))
         if forced:
             await self._commit()
         else:
             await self._maybe_commit()
+
+    async def _recognise(self) -> Heard:
+        pcm = self._utterance.pcm(self._utterance.last_voice(self._noise_db))
+        try:
+            return await self._recogniser.decode(pcm, hint=self._expects.hint())
+        except SpeechError as error:
+            _log.warning("an utterance could not be decoded", error=str(error))
+            return Heard(text="", avg_logprob=-9.0, no_speech_prob=0.0, language="", audio_s=0.0, window="none")
 
     async def _maybe_commit(self) -> None:
         if self._decoded is None or not self._ends.active:
@@ -186,6 +189,15 @@ class Hearing(FrameProcessor):
         await self.push_frame(UserStoppedSpeakingFrame())
         if heard.text or speech_ms >= 4 * MIN_SPEECH_MS:
             await self.push_frame(frame)
+
+    async def last_words(self) -> str:
+        """The words of an utterance that nothing follows, for the line is dead; "" where there is none."""
+        if not self._ends.active:
+            return ""
+        if self._decoded is not None:
+            return self._decoded[0].text
+        await self._drop_decode()
+        return (await self._recognise()).text
 
     async def _drop_decode(self) -> None:
         self._decoded = None

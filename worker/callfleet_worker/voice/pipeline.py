@@ -27,6 +27,7 @@ from callfleet_worker.voice.turn_clock import TurnClock
 
 GOODBYE_BEFORE_LIMIT_S = 12.0
 HARD_STOP_BEFORE_LIMIT_S = 1.0
+LAST_WORDS_WITHIN_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -64,9 +65,11 @@ class CallPipeline:
             ),
         )
         self._transport.add_event_handler("on_client_disconnected", self._on_disconnected)
-        hearing = Hearing(SileroVADAnalyzer(), recogniser, self.conversation)
+        self._hearing = Hearing(SileroVADAnalyzer(), recogniser, self.conversation)
         self._worker = PipelineWorker(
-            Pipeline([self._transport.input(), hearing, self.conversation, self.speaking, self._transport.output()]),
+            Pipeline(
+                [self._transport.input(), self._hearing, self.conversation, self.speaking, self._transport.output()]
+            ),
             params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=TELEPHONE_RATE),
             cancel_on_idle_timeout=False,
             cancel_runner_on_idle_timeout=False,
@@ -87,12 +90,23 @@ class CallPipeline:
             limit_s = max(1.0, time_limit_s - HARD_STOP_BEFORE_LIMIT_S)
             await asyncio.wait({running, over}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             await self._hang_up()
+            await self._hear_last_words()
         finally:
             goodbye.cancel()
             over.cancel()
             await self._worker.cancel(reason="the call is over")
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+
+    async def _hear_last_words(self) -> None:
+        """People say "stop calling me" and hang up: what was on the line by then is heard to its end."""
+        words = ""
+        try:
+            async with asyncio.timeout(LAST_WORDS_WITHIN_S):
+                words = await self._hearing.last_words()
+        except TimeoutError:
+            _log.warning("the last words of a call could not be heard in time", within_s=LAST_WORDS_WITHIN_S)
+        self.conversation.hung_up(words)
 
     def end(self) -> None:
         """Ends the call now, whatever is being said."""

@@ -146,6 +146,24 @@ async def test_a_campaigns_own_pace_admits_what_it_dials_soon_and_tells_the_othe
     assert (found["line"]["place"], found["retry_at"][:19]) == (3, times[2].isoformat()[:19])
 
 
+async def test_who_is_in_line_is_not_written_to_because_the_line_has_two_names(
+    running: Operator, namespace: str
+) -> None:
+    await begin(running, namespace, body(namespace, "full", 0, pacing={"maxConcurrent": SLOTS}))
+    await ready_pod(running, namespace)
+    born = {item.meta.name: item.meta.resource_version for item in running.context.store.sessions(namespace)}
+    sessions = await cycle(running, namespace)
+    assert [item.state for item in sessions] == ["Admitted"] * SLOTS + ["Pending"] * (10 - SLOTS)
+    in_line = sessions[SLOTS:]
+    # Neither a slot nor a turn among the campaign's calls is free: what they were born with is true.
+    assert {item.status["reason"] for item in in_line} == {"NoCapacity"}
+    assert {item.meta.name: item.meta.resource_version for item in in_line}.items() <= born.items()
+
+    await ready_pod(running, namespace, 1)  # slots, but no turn: this they are told
+    after = (await cycle(running, namespace))[SLOTS:]
+    assert {item.status["reason"] for item in after} == {"Pacing"}
+
+
 async def test_who_waits_for_something_of_its_own_stands_in_no_line(
     running: Operator, server: ApiServer, namespace: str
 ) -> None:

@@ -107,7 +107,11 @@ class Admit:
 
 @dataclass(frozen=True)
 class Wait:
-    """Leave this session pending, for this reason. `shared`: it is in line for what others have."""
+    """Leave this session pending, for this reason. `shared`: it is in line for what others have.
+
+    `or_says`: another reason that is as true. Whoever says it already is left alone: a reason that comes and goes with
+    every call would be a write for each of thousands in line.
+    """
 
     session: PendingSession
     reason: Reason
@@ -115,6 +119,7 @@ class Wait:
     retry_at: datetime | None = None
     message: str = ""
     shared: bool = False
+    or_says: Reason | None = None
 
 
 @dataclass
@@ -255,9 +260,10 @@ def _pacing(
     if closed is not None:
         return closed
     admitted = books.admitted[session.campaign]
+    or_says = None if books.slots[session.pool] else Reason.NO_CAPACITY
     if campaign.share.open_calls + admitted >= campaign.max_concurrent:
         message = f"{campaign.max_concurrent} calls of the campaign are open (pacing.maxConcurrent)"
-        return Wait(session, Reason.PACING, message=message)
+        return Wait(session, Reason.PACING, message=message, or_says=or_says)
     if campaign.pace is not None and not campaign.pace.allows(admitted, now):
         retry_at = campaign.pace.dials_at(admitted + books.paced[session.campaign], now)
         books.paced[session.campaign] += 1
@@ -265,7 +271,8 @@ def _pacing(
             session, Reason.PACING, retry_at=retry_at, message="the campaign's own pace (pacing.callsPerSecond)"
         )
     if books.by_carrier[carrier] >= snapshot.carrier_room.get(carrier, 0):
-        return Wait(session, Reason.PACING, message="the carrier account takes no more calls at once", shared=True)
+        message = "the carrier account takes no more calls at once"
+        return Wait(session, Reason.PACING, message=message, shared=True, or_says=or_says)
     return None
 
 

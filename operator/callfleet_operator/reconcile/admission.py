@@ -313,6 +313,8 @@ def _shortfall(wait: Wait) -> str | None:
 
 def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
     """Whether the status says this already. An expected time that moves is written again once it has passed."""
+    if wait.or_says is not None and status.get("reason") == wait.or_says.value:
+        return True
     if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
         return False
     if wait.reason is Reason.OUTSIDE_CALLING_HOURS and wait.message != _message(status):

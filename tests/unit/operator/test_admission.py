@@ -63,6 +63,18 @@ def test_one_at_a_time() -> None:
     assert reasons(plan_admissions(snapshot(session(0), concurrent=1, open_attempts=1), NOW)) == ["Pacing"]
 
 
+def test_who_waits_for_a_slot_as_well_as_for_a_turn_may_say_either() -> None:
+    (wait,) = plan_admissions(snapshot(session(0), concurrent=1, open_attempts=1, slots=0), NOW)
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.or_says) == (Reason.PACING, Reason.NO_CAPACITY)
+    (wait,) = plan_admissions(snapshot(session(0), concurrent=1, open_attempts=1, slots=1), NOW)
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.or_says) == (Reason.PACING, None)
+    (wait,) = plan_admissions(replace(snapshot(session(0), slots=0), carrier_room={CARRIER: 0}), NOW)
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.or_says) == (Reason.PACING, Reason.NO_CAPACITY)
+
+
 def test_the_carriers_own_limit_is_shared_by_all_campaigns() -> None:
     sessions = [session(index, f"c{index}") for index in range(3)]
     decisions = plan_admissions(replace(snapshot(*sessions), carrier_room={CARRIER: 2}), NOW)

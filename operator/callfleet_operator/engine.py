@@ -67,6 +67,11 @@ _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
 _log = structlog.get_logger(__name__)
 
 
+def is_one_of_many(key: Key) -> bool:
+    """Of sessions there may be tens of thousands; what concerns all does not wait for each of them."""
+    return key.kind == "CallSession"
+
+
 class Engine:
     """One operator. It watches from the start, and works while it leads: a new epoch, a fresh list, then plans.
 
@@ -103,10 +108,15 @@ class Engine:
         self._lease.start(lambda: self._taken(context), self._deposed)
 
     async def _look(self, context: Context) -> None:
-        """The first look at both: is it our database, and what is there?"""
+        """The first look at both: is it our database, and does the API server know our kinds?
+
+        What there is the watches tell, and whoever leads lists it: 50,000 sessions are not read twice.
+        """
         async with context.engine.begin() as connection:
             await assert_hash_key(connection, context.subjects)
-        await self._audit(context)
+        for kind in KINDS:
+            async for _ in context.kube.pages(kind):
+                break
 
     async def _open(self) -> Context:
         settings, subjects, outside = self._settings, self._settings.subjects, self._outside
@@ -123,7 +133,7 @@ class Engine:
         return Context(
             settings=settings,
             store=Store(),
-            queue=KeyedQueue(self._work, WORKERS),
+            queue=KeyedQueue(self._work, WORKERS, is_one_of_many),
             kube=kube,
             engine=engine,
             ledger=ledger,
@@ -181,10 +191,10 @@ class Engine:
         await self._audit(context)
         await self._revoke_unbound(context)
         await self._enqueue_unlisted(context)
-        for key in context.store.all_keys():
-            self._enqueue(context, key)
         for kind in _JOBS:
             context.queue.add(Key(kind))
+        for key in context.store.all_keys():
+            self._enqueue(context, key)
 
     async def stop(self) -> None:
         """Stops admission and lets another lead; live calls go on without us."""
@@ -271,9 +281,11 @@ class Engine:
     async def _audit(self, context: Context) -> None:
         """Lists everything: a re-list of a watch does not tell what vanished meanwhile."""
         for kind in KINDS:
-            bodies, version = await context.kube.list_objects(kind)
-            self._watches.listed(kind, bodies, asyncio.get_running_loop().time())
-            for key in sorted(context.store.replace(kind, bodies, version)):
+            listing, changed = context.store.listing(kind), set[Key]()
+            async for bodies, version in context.kube.pages(kind):
+                self._watches.listed(kind, bodies, asyncio.get_running_loop().time())
+                changed |= listing.take(bodies, version)
+            for key in sorted(changed | listing.end()):
                 if self._leads:
                     self._enqueue(context, key)
 

@@ -7,7 +7,7 @@ forcing its view.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,19 +27,18 @@ _LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 class Kube(Requests):
     """Reads and writes of the operator, as JSON: what goes out is what manifests.py made."""
 
-    async def list_objects(self, kind: str) -> tuple[list[dict[str, Any]], int]:
-        """Every object of a kind, in chunks, and the list's resourceVersion."""
+    async def pages(self, kind: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        """Every object of a kind, page by page, each with the resourceVersion of the whole list."""
         query = {"limit": str(LIST_CHUNK)}
         path = f"{_GROUP_PATH}/{PLURALS[kind]}" if kind in PLURALS else "/api/v1/pods"
         if kind == "Pod":
             query["labelSelector"] = POOL_LABEL
-        items: list[dict[str, Any]] = []
         while True:
             page = await self.request("GET", path, query=query)
-            items += page["items"]
+            yield page["items"], int(page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
-                return items, int(page["metadata"]["resourceVersion"])
+                return
             query["continue"] = token
 
     async def write_status(self, kind: str, meta: Meta, status: Mapping[str, Any]) -> dict[str, Any]:

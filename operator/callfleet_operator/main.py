@@ -17,6 +17,7 @@ from callfleet_operator.objects import POOL_LABEL
 from callfleet_operator.settings import OperatorSettings
 
 _LIST_CHUNK = 500
+_TASKS = 1_000
 
 
 @kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # what can be waited for, the engine waits for itself
@@ -30,7 +31,9 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = _LIST_CHUNK
-    settings.queueing.idle_timeout = 1.0
+    # A task for each object that has news, for so long; 50,000 at once, as after a list, would be half a gigabyte.
+    settings.queueing.idle_timeout = 0.1
+    settings.queueing.worker_limit = _TASKS
     settings.networking.request_timeout = 30
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = NoDiffs()

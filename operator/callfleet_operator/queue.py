@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -21,12 +22,20 @@ class KeyedQueue(Generic[Key]):
 
     A key added while it is being worked on is worked on once more afterwards. Distinct keys bound the memory:
     there is one a live object.
+
+    Keys that are one of `many` stand in a line of their own, and every other worker begins with the others: what
+    concerns all (who is admitted next) does not wait behind fifty thousand of them, nor they behind it.
     """
 
-    def __init__(self, work: Callable[[Key], Awaitable[None]], workers: int) -> None:
+    def __init__(
+        self, work: Callable[[Key], Awaitable[None]], workers: int, many: Callable[[Key], bool] = lambda _: False
+    ) -> None:
         self._work = work
         self._workers = workers
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._is_one_of_many = many
+        self._few: deque[Key] = deque()
+        self._many: deque[Key] = deque()
+        self._ready = asyncio.Semaphore(0)
         self._queued: set[Key] = set()
         self._active: set[Key] = set()
         self._again: set[Key] = set()
@@ -42,7 +51,8 @@ class KeyedQueue(Generic[Key]):
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
-            self._ready.put_nowait(key)
+            (self._many if self._is_one_of_many(key) else self._few).append(key)
+            self._ready.release()
 
     def add_after(self, key: Key, delay_s: float) -> None:
         """Asks for the key to be worked on in `delay_s` seconds; an earlier wish wins."""
@@ -58,8 +68,9 @@ class KeyedQueue(Generic[Key]):
         """Works until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._workers):
-                    group.create_task(self._work_forever())
+                for index in range(self._workers):
+                    lines = (self._few, self._many) if index % 2 == 0 else (self._many, self._few)
+                    group.create_task(self._work_forever(lines))
         finally:
             for timer in self._timers.values():
                 timer.cancel()
@@ -69,9 +80,10 @@ class KeyedQueue(Generic[Key]):
         self._timers.pop(key, None)
         self.add(key)
 
-    async def _work_forever(self) -> None:
+    async def _work_forever(self, lines: tuple[deque[Key], deque[Key]]) -> None:
         while True:
-            key = await self._ready.get()
+            await self._ready.acquire()
+            key = (lines[0] or lines[1]).popleft()
             self._queued.discard(key)
             self._active.add(key)
             try:

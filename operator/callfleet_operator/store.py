@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import structlog
@@ -14,6 +15,32 @@ Object = Campaign | Budget | Session | Pod
 KINDS: Mapping[str, type[Object]] = {"Campaign": Campaign, "CallSession": Session, "Budget": Budget, "Pod": Pod}
 
 _log = structlog.get_logger(__name__)
+
+
+class Listing:
+    """A whole list of a kind, taken in page by page: what it does not hold is gone."""
+
+    def __init__(self, store: Store, kind: str) -> None:
+        self._store, self._kind = store, kind
+        self._seen: set[Key] = set()
+        self._version = 0
+
+    def take(self, bodies: Iterable[Mapping[str, Any]], listed_version: int) -> set[Key]:
+        """Takes a page in, as of `listed_version`; answers the keys that changed."""
+        changed, known = set(), self._store.of_kind(self._kind)
+        self._version = listed_version
+        for body in bodies:
+            meta = body["metadata"]
+            key = Key(self._kind, meta.get("namespace", ""), meta["name"])
+            self._seen.add(key)
+            if key not in known or known[key].meta.resource_version != meta["resourceVersion"]:
+                self._store.apply(self._kind, body)
+                changed.add(key)
+        return changed
+
+    def end(self) -> set[Key]:
+        """After the last page: answers the keys that have vanished."""
+        return self._store.drop(self._kind, self._seen, self._version)
 
 
 class Store:
@@ -47,6 +74,8 @@ class Store:
             known is not None and int(known.meta.resource_version) > version
         ):
             return None
+        if known is not None and known.meta.uid == meta["uid"] and known.meta.resource_version == meta["resourceVersion"]:
+            return key  # as we wrote it
         try:
             objects[key] = KINDS[kind].of(dict(body))
         except ValidationError as error:
@@ -55,23 +84,24 @@ class Store:
             return None
         return key
 
-    def replace(self, kind: str, bodies: Iterable[Mapping[str, Any]], listed_version: int) -> set[Key]:
-        """Takes a whole list in, as of `listed_version`; answers the keys that changed, vanished ones included."""
-        changed, seen = set(), set()
-        objects = self._by_kind[kind]
-        for body in bodies:
-            meta = body["metadata"]
-            key = Key(kind, meta.get("namespace", ""), meta["name"])
-            seen.add(key)
-            known = objects.get(key)
-            if known is None or known.meta.resource_version != meta["resourceVersion"]:
-                self.apply(kind, body)
-                changed.add(key)
-        for key, known in list(objects.items()):
-            if key not in seen and int(known.meta.resource_version) <= listed_version:
-                self._remove(key, known.meta.uid, listed_version)
-                changed.add(key)
-        return changed
+    def listing(self, kind: str) -> Listing:
+        """Begins to take a whole list in, page by page."""
+        return Listing(self, kind)
+
+    def of_kind(self, kind: str) -> Mapping[Key, Object]:
+        """All objects of a kind."""
+        return self._by_kind[kind]
+
+    def drop(self, kind: str, kept: AbstractSet[Key], listed_version: int) -> set[Key]:
+        """Forgets what is not among the kept ones and not newer than the list; answers the keys."""
+        gone = {
+            key: known
+            for key, known in self._by_kind[kind].items()
+            if key not in kept and int(known.meta.resource_version) <= listed_version
+        }
+        for key, known in gone.items():
+            self._remove(key, known.meta.uid, listed_version)
+        return set(gone)
 
     def _remove(self, key: Key, uid: str, version: int) -> None:
         objects = self._by_kind[key.kind]

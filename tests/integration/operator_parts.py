@@ -64,8 +64,10 @@ class Operator:
     async def see(self) -> None:
         """Lists everything, as an audit does."""
         for kind in KINDS:
-            bodies, version = await self.context.kube.list_objects(kind)
-            self.context.store.replace(kind, bodies, version)
+            listing = self.context.store.listing(kind)
+            async for bodies, version in self.context.kube.pages(kind):
+                listing.take(bodies, version)
+            listing.end()
 
     async def reconcile(self, namespace: str, name: str) -> dict[str, Any]:
         """Looks once at a Campaign as it is now; answers it as it is then."""

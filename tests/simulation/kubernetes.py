@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -125,8 +125,8 @@ class MemoryKube(Kube):
     def __init__(self, cluster: Cluster, way: Way) -> None:
         self._cluster, self._way = cluster, way
 
-    async def list_objects(self, kind: str) -> tuple[list[Body], int]:
-        return list(self._cluster.bodies[kind].values()), self._cluster.version
+    async def pages(self, kind: str) -> AsyncIterator[tuple[list[Body], int]]:
+        yield list(self._cluster.bodies[kind].values()), self._cluster.version
 
     async def write_status(self, kind: str, meta: Meta, status: Mapping[str, Any]) -> Body:
         await self._way.go()

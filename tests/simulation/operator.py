@@ -34,7 +34,7 @@ from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.recovery import RecoveryBook
 from callfleet_core.runs import Run
 from callfleet_operator.context import Context
-from callfleet_operator.engine import WORKERS, Engine
+from callfleet_operator.engine import WORKERS, Engine, is_one_of_many
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Key, parse_time
 from callfleet_operator.plan.model import ModelState
@@ -152,7 +152,7 @@ class Operator(Engine):
             return ledger.epoch
 
         context = SimulatedContext(
-            settings=self._settings, store=Store(), queue=KeyedQueue(self._work, WORKERS),
+            settings=self._settings, store=Store(), queue=KeyedQueue(self._work, WORKERS, is_one_of_many),
             kube=MemoryKube(servers.cluster, way), engine=_no_engine(), ledger=ledger,
             contacts=MemoryContacts(servers.books, way, epoch),
             runs=MemoryRuns(servers.books, servers.scenario.lists, servers.left, epoch),

@@ -12,7 +12,7 @@ from callfleet_operator.queue import KeyedQueue
 
 @asynccontextmanager
 async def running(work: Callable[[str], Awaitable[None]], workers: int = 4) -> AsyncIterator[KeyedQueue[str]]:
-    queue = KeyedQueue(work, workers)
+    queue = KeyedQueue(work, workers, lambda key: key.startswith("one-of-many"))
     task = asyncio.create_task(queue.run())
     yield queue
     task.cancel()
@@ -104,3 +104,21 @@ async def test_two_keys_are_worked_on_at_once() -> None:
         queue.add("b")
         await until(lambda: meeting.n_waiting == 0 and len(queue) == 0)
     assert met == {"a", "b"}
+
+
+async def test_what_concerns_all_does_not_wait_behind_the_many_nor_they_behind_it() -> None:
+    order: list[str] = []
+
+    async def work(key: str) -> None:
+        order.append(key)
+        await asyncio.sleep(0.001)
+
+    async with running(work, 2) as queue:
+        for index in range(1_000):
+            queue.add(f"one-of-many-{index}")
+        for index in range(100):
+            queue.add(f"all-{index}")
+        await until(lambda: "all-99" in order)
+        # One worker for each line; nobody had to wait for the other's end.
+        assert 50 < len([key for key in order if key.startswith("one-of-many")]) < 200
+        await until(lambda: len(order) == 1_100)

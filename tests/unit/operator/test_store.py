@@ -26,12 +26,27 @@ def test_a_list_of_one_kind_replaces_nothing_of_another_of_the_same_name() -> No
     store = Store()
     store.apply("Pod", body("one", 1))
     store.apply("CallSession", body("one", 2, spec=SESSION))
-    assert store.replace("Pod", [body("two", 3)], 3) == {Key("Pod", "sales", "one"), Key("Pod", "sales", "two")}
+    listing = store.listing("Pod")
+    assert listing.take([body("two", 3)], 3) == {Key("Pod", "sales", "two")}
+    assert listing.end() == {Key("Pod", "sales", "one")}
     assert [item.meta.name for item in store.pods("sales")] == ["two"]
     assert [item.meta.name for item in store.sessions("sales", "spring")] == ["one"]
     assert set(store.all_keys()) == {Key("Pod", "sales", "two"), Key("CallSession", "sales", "one")}
     assert not store.budgets()
     assert not store.campaigns()
+
+
+def test_a_list_comes_in_pages_beside_what_the_watch_brings() -> None:
+    store = Store()
+    for name in ("one", "two", "gone"):
+        store.apply("Pod", body(name, 2))
+    listing = store.listing("Pod")
+    assert listing.take([body("one", 2)], 9) == set()
+    store.apply("Pod", body("new", 11))
+    store.apply("Pod", body("two", 12), deleted=True)
+    assert listing.take([body("two", 2), body("three", 3)], 9) == {Key("Pod", "sales", name) for name in ("two", "three")}
+    assert listing.end() == {Key("Pod", "sales", "gone")}
+    assert {item.meta.name for item in store.pods()} == {"one", "three", "new"}
 
 
 def test_what_is_gone_or_newer_is_not_replaced_by_a_late_event() -> None:

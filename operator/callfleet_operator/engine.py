@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from callfleet_core.privacy import Privacy
 from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_core.runs import CampaignRuns
 from callfleet_operator.apiserver import ConflictError
+from callfleet_operator.audit import audit
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.lease import Lease
@@ -279,15 +280,12 @@ class Engine:
                 _log.warning("audit failed", error=repr(error)[:300])
 
     async def _audit(self, context: Context) -> None:
-        """Lists everything: a re-list of a watch does not tell what vanished meanwhile."""
-        for kind in KINDS:
-            listing, changed = context.store.listing(kind), set[Key]()
-            async for bodies, version in context.kube.pages(kind):
-                self._watches.listed(kind, bodies, asyncio.get_running_loop().time())
-                changed |= listing.take(bodies, version)
-            for key in sorted(changed | listing.end()):
-                if self._leads:
+        def take(keys: Iterable[Key]) -> None:
+            if self._leads:
+                for key in keys:
                     self._enqueue(context, key)
+
+        await audit(context.kube, context.store, self._watches, take)
 
     async def _revoke_unbound(self, context: Context) -> None:
         """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""

@@ -74,7 +74,11 @@ class Store:
             known is not None and int(known.meta.resource_version) > version
         ):
             return None
-        if known is not None and known.meta.uid == meta["uid"] and known.meta.resource_version == meta["resourceVersion"]:
+        if (
+            known is not None
+            and known.meta.uid == meta["uid"]
+            and known.meta.resource_version == meta["resourceVersion"]
+        ):
             return key  # as we wrote it
         try:
             objects[key] = KINDS[kind].of(dict(body))

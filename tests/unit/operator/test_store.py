@@ -44,7 +44,9 @@ def test_a_list_comes_in_pages_beside_what_the_watch_brings() -> None:
     assert listing.take([body("one", 2)], 9) == set()
     store.apply("Pod", body("new", 11))
     store.apply("Pod", body("two", 12), deleted=True)
-    assert listing.take([body("two", 2), body("three", 3)], 9) == {Key("Pod", "sales", name) for name in ("two", "three")}
+    assert listing.take([body("two", 2), body("three", 3)], 9) == {
+        Key("Pod", "sales", name) for name in ("two", "three")
+    }
     assert listing.end() == {Key("Pod", "sales", "gone")}
     assert {item.meta.name for item in store.pods()} == {"one", "three", "new"}
 

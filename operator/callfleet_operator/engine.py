@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -52,6 +53,11 @@ from callfleet_operator.watches import Watches
 
 WORKERS = 16
 AUDIT_EVERY_S = 30.0
+# An audit of 50,000 sessions takes some ten seconds: no more than a tenth of the time is spent on them.
+AUDIT_SHARE = 0.1
+LONGEST_AUDIT_PAUSE_S = 300.0
+# Who begins alone lists first and watches then; whatever it waits for, after so long it watches.
+BEGIN_WITHIN_S = 60.0
 
 # What is done again and again, in the order of the first time.
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
@@ -91,6 +97,8 @@ class Engine:
         self._context: Context | None = None
         self._watches = Watches()
         self._lease: Lease | None = None
+        self._placed = asyncio.Event()
+        self._auditing = asyncio.Lock()
 
     @property
     def is_healthy(self) -> bool:
@@ -106,7 +114,16 @@ class Engine:
         await until_there(lambda: self._look(context))
         self._tasks = [asyncio.create_task(self._audit_forever(context), name="audit")]
         self._lease = outside.lease(outside.connect, settings.callfleet_namespace, settings.identity)
-        self._lease.start(lambda: self._taken(context), self._deposed)
+        self._lease.start(lambda: self._taken(context), self._deposed, self._placed.set)
+
+    async def placed(self, within_s: float = BEGIN_WITHIN_S) -> None:
+        """Waits until it has begun to lead, or another one does; `within_s` seconds at most.
+
+        A leader's own list and the watches' first one, both at once, would each take twice as long, and who leads
+        needs its own one first. Who stands by has time.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._placed.wait(), within_s)
 
     async def _look(self, context: Context) -> None:
         """The first look at both: is it our database, and does the API server know our kinds?
@@ -167,6 +184,7 @@ class Engine:
     def _end(self) -> None:
         """Stops all work at once; live calls go on without us."""
         self._leads = False
+        self._placed.set()
         for task in self._tasks:
             task.cancel()
         self._on_deposed()
@@ -178,6 +196,7 @@ class Engine:
             _log.error("cannot lead", error=repr(error)[:500])
             self._end()
             return
+        self._placed.set()
         await context.queue.run()
 
     async def _begin(self, context: Context) -> None:
@@ -272,12 +291,17 @@ class Engine:
                 await job(context)
 
     async def _audit_forever(self, context: Context) -> None:
+        loop, pause_s = asyncio.get_running_loop(), AUDIT_EVERY_S
         while True:
-            await asyncio.sleep(AUDIT_EVERY_S)
+            await asyncio.sleep(pause_s)
+            if self._auditing.locked():
+                continue  # a new leader lists everything at this moment
+            began_s = loop.time()
             try:
                 await self._audit(context)
             except Exception as error:  # noqa: BLE001  # an API server that is away for a while must not end the audit
                 _log.warning("audit failed", error=repr(error)[:300])
+            pause_s = min(LONGEST_AUDIT_PAUSE_S, max(AUDIT_EVERY_S, (loop.time() - began_s) * (1 / AUDIT_SHARE - 1)))
 
     async def _audit(self, context: Context) -> None:
         def take(keys: Iterable[Key]) -> None:
@@ -285,7 +309,8 @@ class Engine:
                 for key in keys:
                     self._enqueue(context, key)
 
-        await audit(context.kube, context.store, self._watches, take)
+        async with self._auditing:
+            await audit(context.kube, context.store, self._watches, take)
 
     async def _revoke_unbound(self, context: Context) -> None:
         """Grants of an earlier epoch that no listed session names were never bound: their money returns now."""

@@ -47,6 +47,7 @@ class Lease:
         self._identity = identity
         self._view = LeaseView(None, _monotonic_s())
         self._renewed_s: float | None = None
+        self._followed = False
         self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
         self._loop = self._own_loop = asyncio.get_running_loop()
@@ -56,10 +57,13 @@ class Lease:
         """False once its thread has died."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """Begins to stand for the lead; both are called in the loop that made it, each once at most."""
+    def start(self, on_taken: Callable[[], None], on_lost: Callable[[], None], on_standby: Callable[[], None]) -> None:
+        """Begins to stand for the lead; each is called in the loop that made it, once at most.
+
+        `on_standby` says that somebody else renews the Lease: there is a leader, and it lives.
+        """
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self.stand(on_taken, on_lost)), name="lease", daemon=True
+            target=lambda: asyncio.run(self.stand(on_taken, on_lost, on_standby)), name="lease", daemon=True
         )
         self._thread.start()
 
@@ -70,14 +74,18 @@ class Lease:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _STOP_TIMEOUT_S)
 
-    async def stand(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    async def stand(
+        self, on_taken: Callable[[], None], on_lost: Callable[[], None], on_standby: Callable[[], None]
+    ) -> None:
         """Stands for the lead in the loop that runs, until told to stop or the lead is lost."""
         self._own_loop = asyncio.get_running_loop()
         kube = await self._connect()
         try:
             while not self._stopping.is_set():
-                led = self._renewed_s is not None
+                led, followed = self._renewed_s is not None, self._followed
                 leads = await self._round(kube)
+                if self._followed and not followed:
+                    self._loop.call_soon_threadsafe(on_standby)
                 if leads and not led:
                     self._loop.call_soon_threadsafe(on_taken)
                 elif led and not leads:
@@ -110,8 +118,9 @@ class Lease:
             return True
         spec: dict[str, Any] = found.get("spec") or {}
         now_s = _monotonic_s()
-        self._view = self._view.read(spec, now_s)
+        before, self._view = self._view, self._view.read(spec, now_s)
         if not may_hold(self._view, self._identity, now_s):
+            self._followed = self._followed or before.spec not in (None, spec)
             return False
         await kube.replace_lease({**found, "spec": held_spec(spec, self._identity, utc_now())})
         return True

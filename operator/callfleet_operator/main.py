@@ -40,6 +40,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     start_http_server(own.callfleet_metrics_port)
     memo.engine = Engine(own, on_deposed=_end)
     await memo.engine.start()
+    await memo.engine.placed()  # kopf's watches begin after this
 
 
 def _end() -> None:

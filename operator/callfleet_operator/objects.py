@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from callfleet_core.api.budget import BudgetSpec
@@ -109,12 +110,12 @@ class Session:
         """Parses a body; the API server has validated it already."""
         return cls(Meta.of(body), CallSessionSpec.model_validate(body["spec"]), body.get("status") or {})
 
-    @property
+    @cached_property
     def state(self) -> SessionState:
         """Pending until somebody wrote another."""
         return SessionState(self.status.get("state") or SessionState.PENDING)
 
-    @property
+    @cached_property
     def position(self) -> int:
         """Its contact's place in the run; 0 for one made by hand."""
         return _number(self.meta.annotations.get("callfleet.dev/position", ""))

@@ -58,6 +58,8 @@ class Store:
             "Budget": self._budgets,
             "Pod": self._pods,
         }
+        # By namespace and campaign: each campaign asks for its own, several times a second.
+        self._of_campaigns: dict[tuple[str, str], dict[Key, Session]] = {}
         self._gone: dict[str, int] = {}
 
     def apply(self, kind: str, body: Mapping[str, Any], *, deleted: bool = False) -> Key | None:
@@ -81,11 +83,12 @@ class Store:
         ):
             return key  # as we wrote it
         try:
-            objects[key] = KINDS[kind].of(dict(body))
+            found = KINDS[kind].of(dict(body))
         except ValidationError as error:
             # Only an object stored under an older schema gets here; the API server refuses it now.
             _log.error("object does not fit its schema", key=str(key), problems=error.error_count())
             return None
+        self._put(key, found)
         return key
 
     def listing(self, kind: str) -> Listing:
@@ -111,10 +114,27 @@ class Store:
         objects = self._by_kind[key.kind]
         known = objects.get(key)
         if known is not None and known.meta.uid == uid:
-            del objects[key]
+            self._take_out(key)
         self._gone[uid] = version
         if len(self._gone) > 10_000:  # remembered only against late events of the last objects to go
             self._gone.pop(next(iter(self._gone)))
+
+    def _put(self, key: Key, item: Object) -> None:
+        if isinstance(item, Session):
+            known = self._sessions.get(key)
+            if known is not None and known.spec.campaign != item.spec.campaign:
+                self._take_out(key)
+            self._of_campaigns.setdefault((key.namespace, item.spec.campaign), {})[key] = item
+        self._by_kind[key.kind][key] = item
+
+    def _take_out(self, key: Key) -> None:
+        item = self._by_kind[key.kind].pop(key, None)
+        if isinstance(item, Session):
+            campaign = (key.namespace, item.spec.campaign)
+            of_it = self._of_campaigns[campaign]
+            del of_it[key]
+            if not of_it:
+                del self._of_campaigns[campaign]
 
     def all_keys(self) -> list[Key]:
         """Of everything that there is."""
@@ -145,14 +165,13 @@ class Store:
         """All Budgets."""
         return list(self._budgets.values())
 
-    def sessions(self, namespace: str | None = None, campaign: str | None = None) -> list[Session]:
-        """All CallSessions, or those of a campaign."""
-        return [
-            item
-            for item in self._sessions.values()
-            if (namespace is None or item.meta.namespace == namespace)
-            and (campaign is None or item.spec.campaign == campaign)
-        ]
+    def sessions(self, namespace: str | None = None) -> list[Session]:
+        """All CallSessions, or those of a namespace."""
+        return [item for item in self._sessions.values() if namespace is None or item.meta.namespace == namespace]
+
+    def sessions_of(self, namespace: str, campaign: str) -> list[Session]:
+        """A campaign's CallSessions."""
+        return list(self._of_campaigns.get((namespace, campaign), {}).values())
 
     def pod(self, namespace: str, name: str) -> Pod | None:
         """A worker pod, if seen."""

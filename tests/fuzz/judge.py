@@ -106,7 +106,7 @@ class Judge:
     def _for_somebody(self, spec: Body) -> Body:
         """A session made by hand is for a person of a campaign that is there, unless the case says otherwise."""
         base, made = BASES["CallSession"], dict(spec)
-        known = self._parts.context.store.sessions(self._fleet.namespace, self._hand_made)
+        known = self._parts.context.store.sessions_of(self._fleet.namespace, self._hand_made)
         if spec.get("contactID") == base["contactID"] and known:
             made["contactID"] = known[0].spec.contact_id
         if spec.get("campaign") == base["campaign"]:

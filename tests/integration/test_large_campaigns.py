@@ -49,7 +49,9 @@ def people(*indexes: int) -> Iterator[Row]:
 
 
 def waiting(running: Operator, namespace: str) -> set[str]:
-    return {item.spec.contact_id for item in running.context.store.sessions(namespace, NAME) if not item.meta.deleted}
+    return {
+        item.spec.contact_id for item in running.context.store.sessions_of(namespace, NAME) if not item.meta.deleted
+    }
 
 
 def ids(namespace: str, *indexes: int) -> set[str]:
@@ -147,7 +149,7 @@ async def test_who_left_the_list_loses_a_grant_that_was_not_dialled(
     running.apply(campaign_body(namespace, NAME, **SPEC))
     for _ in range(2):
         await running.reconcile(namespace, NAME)
-    (session,) = context.store.sessions(namespace, NAME)
+    (session,) = context.store.sessions_of(namespace, NAME)
     person = UUID(session.spec.contact_id)
     books = Books(engine, context.ledger, context.dialing, context.contacts, context.runs, [person])
     attempt = await books.held(

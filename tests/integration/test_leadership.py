@@ -14,11 +14,14 @@ from typing import Any
 from urllib.error import HTTPError
 from uuid import uuid4
 
+import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, free_port
 from tests.integration.books import Books, open_books
 from tests.integration.operator_parts import GROUP, operator_environment
+
+from callfleet_operator.engine import BEGIN_WITHIN_S
 
 NAMESPACE = "default"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/callfleet-operator"
@@ -34,16 +37,18 @@ class Operators:
     books: Books
     folder: Path
     processes: dict[str, asyncio.subprocess.Process]
+    health: dict[str, str]
 
     async def start(self, identity: str) -> None:
         """One more."""
         environment = operator_environment(self.books.engine, self.server) | {
             "CALLFLEET_IDENTITY": identity, "CALLFLEET_METRICS_PORT": str(free_port()),
         }  # fmt: skip
+        self.health[identity] = f"http://127.0.0.1:{free_port()}/healthz"
         with (self.folder / identity).open("w") as log:
             self.processes[identity] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "kopf", "run", "--all-namespaces", "-m", "callfleet_operator.main",
-                f"--liveness=http://127.0.0.1:{free_port()}/healthz",
+                f"--liveness={self.health[identity]}",
                 env=environment, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -60,6 +65,13 @@ class Operators:
             await asyncio.sleep(0.1)
         logs = {name: (self.folder / name).read_text()[-2_000:] for name in self.processes}
         raise AssertionError(f"nobody leads within {within_s} s: {await self.lease()} {logs}")
+
+    async def is_healthy(self, identity: str) -> bool:
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(self.health[identity])).status_code == 200
+        except httpx.TransportError:
+            return False
 
     async def lease(self) -> dict[str, Any]:
         try:
@@ -102,7 +114,7 @@ async def until(look: Callable[[], Awaitable[Any]], right: Callable[[Any], bool]
 
 @asynccontextmanager
 async def operators(server: ApiServer, books: Books, folder: Path) -> AsyncIterator[Operators]:
-    found = Operators(server, books, folder, {})
+    found = Operators(server, books, folder, {}, {})
     try:
         yield found
     finally:
@@ -152,6 +164,13 @@ async def test_one_that_was_stopped_for_a_while_does_not_lead_on(pair: Operators
     await asyncio.wait_for(first.wait(), 30)
     assert (await pair.lease())["spec"]["holderIdentity"] == "second"
     await pair.budget_in_force()
+
+
+async def test_one_that_stands_by_is_ready_at_once(pair: Operators) -> None:
+    """It does not wait to lead before it watches: a rollout waits for its readiness."""
+    await pair.start("third")
+    await until(lambda: pair.is_healthy("third"), bool, BEGIN_WITHIN_S / 2)
+    assert (await pair.lease())["spec"]["holderIdentity"] == "first"
 
 
 async def test_one_whose_pod_starts_again_leads_on_at_once(pair: Operators) -> None:

@@ -67,7 +67,7 @@ async def reconcile(context: Context, key: Key) -> None:
         await _drop_unlisted(context, campaign)
         await _create_due(context, campaign)
     if campaign.status.get("observedGeneration") != campaign.meta.generation:
-        for session in context.store.sessions(key.namespace, key.name):
+        for session in context.store.sessions_of(key.namespace, key.name):
             context.queue.add(Key("CallSession", key.namespace, session.meta.name))
     await _write_status(context, campaign, limit, problem)
     _ask_for_pools(context, key.namespace)
@@ -126,7 +126,7 @@ async def set_limits(context: Context, campaign: Campaign, at: datetime) -> Limi
 
 async def _create_due(context: Context, campaign: Campaign) -> None:
     """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
-    existing = context.store.sessions(campaign.meta.namespace, campaign.meta.name)
+    existing = context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
     unfinished = [item for item in existing if not item.is_terminal]
     room = campaign.spec.look_ahead - len(unfinished)
     if room <= 0:
@@ -163,7 +163,7 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
     """
     waiting = [
         item
-        for item in context.store.sessions(campaign.meta.namespace, campaign.meta.name)
+        for item in context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
         if item.spec.campaign_uid is not None
         and not item.spec.cancel
         and item.state in {SessionState.PENDING, SessionState.ADMITTED}
@@ -195,7 +195,7 @@ async def _write_status(context: Context, campaign: Campaign, limit: LimitResult
     view = CampaignView(
         campaign=campaign,
         contacts=await context.runs.counts(contacts.run_of(campaign)),
-        sessions=context.store.sessions(namespace, name),
+        sessions=context.store.sessions_of(namespace, name),
         workers=workers_view(context, campaign, attempts),
         balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
         stalled=_stalled(limit),

@@ -58,9 +58,9 @@ class LoopLease(Lease):
         """False once it has ended."""
         return self._standing is not None and not self._standing.done()
 
-    def start(self, on_taken: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    def start(self, on_taken: Callable[[], None], on_lost: Callable[[], None], on_standby: Callable[[], None]) -> None:
         """Begins to stand."""
-        self._standing = asyncio.create_task(self.stand(on_taken, on_lost))
+        self._standing = asyncio.create_task(self.stand(on_taken, on_lost, on_standby))
 
     async def stop(self) -> None:
         """Lets another lead."""

@@ -30,7 +30,7 @@ def test_a_list_of_one_kind_replaces_nothing_of_another_of_the_same_name() -> No
     assert listing.take([body("two", 3)], 3) == {Key("Pod", "sales", "two")}
     assert listing.end() == {Key("Pod", "sales", "one")}
     assert [item.meta.name for item in store.pods("sales")] == ["two"]
-    assert [item.meta.name for item in store.sessions("sales", "spring")] == ["one"]
+    assert [item.meta.name for item in store.sessions_of("sales", "spring")] == ["one"]
     assert set(store.all_keys()) == {Key("Pod", "sales", "two"), Key("CallSession", "sales", "one")}
     assert not store.budgets()
     assert not store.campaigns()
@@ -49,6 +49,21 @@ def test_a_list_comes_in_pages_beside_what_the_watch_brings() -> None:
     }
     assert listing.end() == {Key("Pod", "sales", "gone")}
     assert {item.meta.name for item in store.pods()} == {"one", "three", "new"}
+
+
+def test_a_campaign_has_its_own_sessions_and_no_other() -> None:
+    store = Store()
+    for name in ("one", "two", "three"):
+        store.apply("CallSession", body(name, 1, spec=SESSION))
+    store.apply("CallSession", body("one", 2, spec=SESSION, status={"state": "Canceled"}))
+    store.apply("CallSession", body("two", 3, spec={**SESSION, "campaign": "summer"}))
+    store.apply("CallSession", body("three", 4, spec=SESSION), deleted=True)
+    (one,) = store.sessions_of("sales", "spring")
+    assert (one.meta.name, one.state) == ("one", "Canceled")
+    assert [item.meta.name for item in store.sessions_of("sales", "summer")] == ["two"]
+    assert store.sessions_of("clinic", "spring") == []
+    store.apply("CallSession", body("two", 5, spec={**SESSION, "campaign": "summer"}), deleted=True)
+    assert store.sessions_of("sales", "summer") == []
 
 
 def test_what_is_gone_or_newer_is_not_replaced_by_a_late_event() -> None:

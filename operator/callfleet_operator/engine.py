@@ -56,8 +56,8 @@ AUDIT_EVERY_S = 30.0
 # An audit of 50,000 sessions takes some ten seconds: no more than a tenth of the time is spent on them.
 AUDIT_SHARE = 0.1
 LONGEST_AUDIT_PAUSE_S = 300.0
-# Who begins alone lists first and watches then; whatever it waits for, after so long it watches.
-BEGIN_WITHIN_S = 60.0
+# Who begins alone lists first and watches then; whatever it waits for, it watches before its watches count as dead.
+BEGIN_WITHIN_S = 45.0
 
 # What is done again and again, in the order of the first time.
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {

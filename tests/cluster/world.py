@@ -151,14 +151,14 @@ class World:
         return found
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-        """Waits until the condition holds; answers its value."""
+        """Waits until the condition holds; answers its value. Raises TimeoutError."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             value = condition()
             if value:
                 return value
             time.sleep(0.5)
-        raise AssertionError(f"not within {timeout_s:.0f} s: {what}; sessions: {self.states()}")
+        raise TimeoutError(f"not within {timeout_s:.0f} s: {what}; sessions: {self.states()}")
 
     def kill_operator(self) -> int:
         """kill -9 of this installation's operator process; answers its process id."""

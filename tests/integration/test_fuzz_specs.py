@@ -71,11 +71,12 @@ async def _attempts(engine: AsyncEngine) -> int:
 def test_a_position_that_is_no_number_is_none() -> None:
     """Somebody's annotation on one session once ended every admission cycle."""
     store = Store()
-    meta = {"namespace": "sales", "name": "s", "uid": "u", "resourceVersion": "1",
+    meta = {"namespace": "sales", "name": "s", "uid": "u",
             "creationTimestamp": "2026-01-01T00:00:00Z"}  # fmt: skip
     spec = {"campaign": "spring", "contactID": "0192f0c4-0000-7000-8000-000000000002"}
-    for written, position in (("7", 7), ("²", 0), ("-1", 0), ("9" * 5000, 0), ("", 0)):
-        body = {"metadata": {**meta, "annotations": {"callfleet.dev/position": written}}, "spec": spec}
+    for version, (written, position) in enumerate((("7", 7), ("²", 0), ("-1", 0), ("9" * 5000, 0), ("", 0)), 1):
+        changed_meta = {"resourceVersion": str(version), "annotations": {"callfleet.dev/position": written}}
+        body = {"metadata": {**meta, **changed_meta}, "spec": spec}
         store.apply("CallSession", body)
         assert [item.position for item in store.sessions()] == [position]
 

@@ -29,7 +29,7 @@ from callfleet_worker.supervisor.kube import SessionWatch
 
 pytestmark = pytest.mark.speech
 
-TALKS_S = 20
+TALKS_S = 28
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ DISPOSITIONS = {
     "unresolved": "unknown",
 }
 _RETRYABLE = {"busy", "no-answer", "notPlaced"}
+FIRST_LOOK_S = 5.0
+STORED_WITHIN = timedelta(minutes=20)
 NOT_PLACED_MAX = 20
 NOT_PLACED_FIRST_PAUSE = timedelta(seconds=15)
 NOT_PLACED_LONGEST_PAUSE = timedelta(minutes=30)
@@ -216,6 +218,18 @@ def _canceled_status(status: Status, now: datetime, generation: int, why: str = 
             condition(existing, "Finished", True, SessionState.CANCELED.value, why, now, generation),
         ],
     }
+
+
+def next_look_s(attempt: Attempt, now: datetime) -> float | None:
+    """In how many seconds to look whether the worker has stored what was said; None when it has, or never will.
+
+    It does so a moment after the carrier's last word, or later: it hears the last words out, and PostgreSQL may be
+    away. Each look is as far ahead as the call's end lies back.
+    """
+    if attempt.end_status != "completed" or attempt.disposition is not None or attempt.ended_at is None:
+        return None
+    since = now - attempt.ended_at
+    return max(FIRST_LOOK_S, since.total_seconds()) if since < STORED_WITHIN else None
 
 
 def retry_time(attempt: Attempt, attempts: Attempts) -> datetime | None:

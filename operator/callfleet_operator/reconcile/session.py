@@ -14,10 +14,8 @@ from callfleet_core.runs import Run
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import record_finished
 from callfleet_operator.objects import SETTLE_FINALIZER, Campaign, Key, Session, parse_time
-from callfleet_operator.plan.session import Status, plan_session
+from callfleet_operator.plan.session import FIRST_LOOK_S, Status, next_look_s, plan_session
 
-# The worker may store what was said a moment after the carrier's last word: the disposition is looked at again.
-LOOK_AGAIN_S = 5.0
 # What is open is looked at again this soon while it is being ended.
 ENDING_EVERY_S = 2.0
 
@@ -47,6 +45,9 @@ async def reconcile(context: Context, key: Key) -> None:
     elif session.meta.deleted:
         await _let_go(context, session, attempt)
     elif session.is_terminal and campaign is not None:
+        look_s = None if attempt is None else next_look_s(attempt, now)
+        if look_s is not None:
+            context.queue.add_after(key, look_s)
         await _expire(context, session, campaign)
 
 
@@ -101,7 +102,7 @@ async def _write(context: Context, session: Session, status: Status) -> None:
     if state in TERMINAL_STATES:
         if not session.is_terminal:
             await _tell_end(context, session, state, status)
-        context.queue.add_after(Key("CallSession", namespace, session.meta.name), LOOK_AGAIN_S)
+        context.queue.add_after(Key("CallSession", namespace, session.meta.name), FIRST_LOOK_S)
     context.look_soon(Key("Campaign", namespace, campaign))
     context.look_soon(Key("Admission"))
 

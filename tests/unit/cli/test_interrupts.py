@@ -38,6 +38,8 @@ try:
 except KeyboardInterrupt:
     say("stopped")
 """
+# The tests may be run by nohup, whose children ignore this one.
+HEARS_SIGHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 # Runs a command that starts another one, both of which would go on for a minute. It can be interrupted whatever its
 # shell decided: one that starts the tests in the background has them ignore SIGINT.
 BUILDER = """
@@ -70,7 +72,7 @@ def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("hold", [True, False])
 def test_further_signals_do_not_cut_the_clean_up_short(number: signal.Signals, hold: bool) -> None:
-    process = started(WORKER, *(["--hold"] if hold else []))
+    process = started(HEARS_SIGHUP + WORKER, *(["--hold"] if hold else []))
     assert line(process) == "working"
     process.send_signal(number)
     assert line(process) == "cleaning"

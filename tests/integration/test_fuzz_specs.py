@@ -71,8 +71,7 @@ async def _attempts(engine: AsyncEngine) -> int:
 def test_a_position_that_is_no_number_is_none() -> None:
     """Somebody's annotation on one session once ended every admission cycle."""
     store = Store()
-    meta = {"namespace": "sales", "name": "s", "uid": "u",
-            "creationTimestamp": "2026-01-01T00:00:00Z"}  # fmt: skip
+    meta = {"namespace": "sales", "name": "s", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
     spec = {"campaign": "spring", "contactID": "0192f0c4-0000-7000-8000-000000000002"}
     for version, (written, position) in enumerate((("7", 7), ("²", 0), ("-1", 0), ("9" * 5000, 0), ("", 0)), 1):
         changed_meta = {"resourceVersion": str(version), "annotations": {"callfleet.dev/position": written}}

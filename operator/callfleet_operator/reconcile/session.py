@@ -102,6 +102,7 @@ async def _write(context: Context, session: Session, status: Status) -> None:
     if state in TERMINAL_STATES:
         if not session.is_terminal:
             await _tell_end(context, session, state, status)
+        # The watch asks for it sooner; an audit would not, for the store has this version already.
         context.queue.add_after(Key("CallSession", namespace, session.meta.name), FIRST_LOOK_S)
     context.look_soon(Key("Campaign", namespace, campaign))
     context.look_soon(Key("Admission"))

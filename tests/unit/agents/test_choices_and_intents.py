@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callfleet_worker.answers.choice import parse_choice
-from callfleet_worker.answers.intents import Intent, find_intent
+from callfleet_worker.answers.intents import Intent, find_intent, may_be_a_wish
 from callfleet_worker.answers.text import parse_text
 
 HOMES = ["house", "condo", "townhouse"]
@@ -48,6 +48,11 @@ INTENTS = [
     ("Remove my number from your list", Intent.OPT_OUT),
     ("Don't ever call here again!", Intent.OPT_OUT),
     ("Leave me alone.", Intent.OPT_OUT),
+    ("Please start calling me.", Intent.OPT_OUT),
+    ("Please start calling me. Please start calling me.", Intent.OPT_OUT),
+    ("Please dot call in me.", Intent.OPT_OUT),
+    ("Or a star calling me?", Intent.OPT_OUT),
+    ("Start calling here again", Intent.OPT_OUT),
     ("You have the wrong number.", Intent.WRONG_PERSON),
     ("There's nobody by that name.", Intent.WRONG_PERSON),
     ("He doesn't live here anymore.", Intent.WRONG_PERSON),
@@ -89,6 +94,8 @@ NO_INTENT = [
     "Just me.",
     "Yes.",
     "I stopped calling agents.",
+    "You can start calling me after five.",
+    "Please start calling me tomorrow.",
     "",
 ]
 
@@ -113,6 +120,16 @@ def test_what_is_no_answer_is_recognised(heard: str, intent: Intent) -> None:
 @pytest.mark.parametrize("heard", NO_INTENT)
 def test_answers_are_no_intents(heard: str) -> None:
     assert find_intent(heard) is None
+
+
+@pytest.mark.parametrize("heard", ["If not, call me.", "What's that calling me?", "Take me on your list.", "Call me."])
+def test_what_may_have_been_a_wish_is_to_be_heard_again(heard: str) -> None:
+    assert may_be_a_wish(heard)
+
+
+@pytest.mark.parametrize("heard", ["", "A condo, I think.", "Stop calling me.", "Start calling me.", "call " * 13])
+def test_most_of_what_is_said_is_heard_once(heard: str) -> None:
+    assert not may_be_a_wish(heard)
 
 
 def test_free_text_keeps_the_words_and_drops_doubt() -> None:

@@ -46,7 +46,10 @@ _PATTERNS: list[tuple[Intent, re.Pattern[str]]] = [
             r"\bdo[- ]not[- ]call (?:list|registry)\b|\bput me on (?:your|the|a) (?:do not|don't|"
             r"no)\b|\bunsubscribe\b|"
             r"\b(?:lose|forget|delete) (?:my|this) number\b|\bleave (?:me|us) alone\b|\bstop harassing\b|"
-            r"\b(?:never|don't ever|do not ever) call\b|\bstop calling\b",
+            r"\b(?:never|don't ever|do not ever) call\b|\bstop calling\b|"
+            # "Stop calling me", as Whisper hears it two times in three (0032); with a time it is meant: "after five".
+            r"\b(?:start|star|staff|stuff|dot) call(?:ing| in| on) (?:me|us|here|this number)"
+            r"(?=[.!?]|$| again| any ?more| please)",
             re.IGNORECASE,
         ),
     ),
@@ -161,6 +164,8 @@ _GREETING = re.compile(
     re.IGNORECASE,
 )
 _MAX_GREETING_WORDS = 7
+_ABOUT_CALLING = re.compile(r"call|contact|phone|phoning|\bring(?:ing)?\b|\blist\b|\bnumber\b|bother", re.IGNORECASE)
+_MAX_WISH_WORDS = 12
 
 
 def find_intent(text: str) -> Intent | None:
@@ -170,6 +175,12 @@ def find_intent(text: str) -> Intent | None:
         if pattern.search(heard):
             return intent
     return Intent.GREETING if is_greeting(heard) else None
+
+
+def may_be_a_wish(text: str) -> bool:
+    """Whether these words, if misheard, may have asked us not to call: short, about calling, and not asking it yet."""
+    few = 0 < len(words_of(text)) <= _MAX_WISH_WORDS
+    return few and find_intent(text) is not Intent.OPT_OUT and _ABOUT_CALLING.search(text) is not None
 
 
 def is_greeting(text: str) -> bool:

@@ -24,10 +24,12 @@ from callfleet_worker.voice.speaking import Speaking
 from callfleet_worker.voice.transcript import Transcript
 from callfleet_worker.voice.transport import CallTransport
 from callfleet_worker.voice.turn_clock import TurnClock
+from callfleet_worker.voice.wishes import WishfulRecogniser
 
 GOODBYE_BEFORE_LIMIT_S = 12.0
 HARD_STOP_BEFORE_LIMIT_S = 1.0
-LAST_WORDS_WITHIN_S = 5.0
+LAST_WORDS_WITHIN_S = 10.0
+"""More than a decode may take (DECODE_DEADLINE_S): a wish not to be called is worth the slot."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +67,7 @@ class CallPipeline:
             ),
         )
         self._transport.add_event_handler("on_client_disconnected", self._on_disconnected)
-        self._hearing = Hearing(SileroVADAnalyzer(), recogniser, self.conversation)
+        self._hearing = Hearing(SileroVADAnalyzer(), WishfulRecogniser(recogniser), self.conversation)
         self._worker = PipelineWorker(
             Pipeline(
                 [self._transport.input(), self._hearing, self.conversation, self.speaking, self._transport.output()]

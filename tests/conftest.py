@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -34,16 +35,42 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The cluster's take longest: they come first where others run beside them."""
-    if os.environ.get("PYTEST_XDIST_WORKER") is not None:
-        items.sort(key=lambda item: CLUSTER not in item.path.parents)
+    """Side by side, the cluster's come first, for they take longest; its calls last, when others' calls are over."""
+    if side_by_side():
+        speech = {item.path for item in items if talks(item)}
+        items.sort(key=lambda item: (0, talks(item)) if of_the_cluster(item) else (1, item.path not in speech))
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What computes beside the cluster's live calls makes way for them; root alone could take that back."""
-    aside = os.environ.get("PYTEST_XDIST_WORKER") is not None and CLUSTER not in item.path.parents
-    if aside and os.nice(0) < ASIDE:
-        os.nice(ASIDE)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Side by side, no two tests talk at once, and what only computes makes way; root alone could take that back.
+
+    The wait is outside of the test's own timeout. The lock is on this file: it goes with the process.
+    """
+    if not side_by_side():
+        return (yield)
+    if not talks(item):
+        if not of_the_cluster(item) and os.nice(0) < ASIDE:
+            os.nice(ASIDE)
+        return (yield)
+    with Path(__file__).open("rb") as line:
+        fcntl.flock(line, fcntl.LOCK_EX)
+        return (yield)
+
+
+def side_by_side() -> bool:
+    """Whether this is one of several processes that share the tests out."""
+    return os.environ.get("PYTEST_XDIST_WORKER") is not None
+
+
+def of_the_cluster(item: pytest.Item) -> bool:
+    """Whether the test uses the run's cluster."""
+    return CLUSTER in item.path.parents
+
+
+def talks(item: pytest.Item) -> bool:
+    """Whether the test hears or speaks in real time."""
+    return item.get_closest_marker("speech") is not None
 
 
 @pytest.fixture(scope="session")
@@ -67,11 +94,19 @@ def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database at the newest revision that nobody writes to: others are copied from it."""
+    with fresh_database(postgres_server.url) as url:
+        migrate(url)
+        yield url
+
+
 @pytest.fixture
-def database_url(empty_database_url: str) -> str:
+def database_url(postgres_server: PostgresServer, migrated: str) -> Iterator[str]:
     """A new database at the newest revision."""
-    migrate(empty_database_url)
-    return empty_database_url
+    with fresh_database(postgres_server.url, template=migrated) as url:
+        yield url
 
 
 @pytest.fixture

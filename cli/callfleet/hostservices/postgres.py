@@ -87,12 +87,16 @@ def postgres(
 
 
 @contextmanager
-def fresh_database(url: str, prefix: str = "callfleet_test") -> Iterator[str]:
-    """The URL of a new, empty database on the server at `url`, dropped at the end of the block."""
+def fresh_database(url: str, prefix: str = "callfleet_test", *, template: str | None = None) -> Iterator[str]:
+    """The URL of a new database on the server at `url`, dropped at the end of the block.
+
+    It is empty, or a copy of `template`, another one's URL to which nobody may be connected meanwhile.
+    """
+    like = "template1" if template is None else urlsplit(template).path.lstrip("/")
     name = f"{prefix}_{secrets.token_hex(6)}"
     identifier = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(identifier, sql.Identifier(like)))
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier)
     with clean_up(url, [drop]):
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

@@ -17,7 +17,7 @@ class Ears:
         self._plain, self._wishful, self._took_s = plain, wishful, took_s
         self.asked: list[tuple[str, float]] = []
 
-    async def decode(self, pcm16k: bytes, *, hint: str = "", deadline_s: float = 8.0) -> Heard:
+    async def decode(self, _pcm16k: bytes, *, hint: str = "", deadline_s: float = 8.0) -> Heard:
         self.asked.append((hint, deadline_s))
         await asyncio.sleep(self._took_s)
         text = self._wishful if hint == WISHES else self._plain

@@ -10,6 +10,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from tests.chaos.plans.workflows import WORKFLOWS
 from tests.integration.apiserver import ApiServer, api_server
 
 _SHOWN = 6
+_DEAD_WITHIN_S = 5.0
 _databases: Databases
 _references: dict[str, Result]
 
@@ -77,6 +81,7 @@ def _quiet() -> None:
 def _serve(tasks: Any, results: Any, references: bytes, *, real: bool) -> None:
     """A process that plays what it is given, each with servers of its own."""
     global _databases, _references  # a process has one of each
+    _end_on_request()
     _quiet()
     _references = pickle.loads(references)  # noqa: S301  # made by this run
     with ExitStack() as stack:
@@ -102,13 +107,45 @@ def _played(names: Sequence[str], references: dict[str, Result], processes: int,
     for name in [*names, *[None] * processes]:
         tasks.put(name)
     given = pickle.dumps(references)
+    players = [
+        context.Process(target=_serve, args=(tasks, results, given), kwargs={"real": real}) for _ in range(processes)
+    ]
     with ExitStack() as stack:
-        for _ in range(processes):
-            process = context.Process(target=_serve, args=(tasks, results, given), kwargs={"real": real})
-            process.start()
-            stack.callback(process.join)
+        for player in players:
+            player.start()
+            stack.callback(_end, player)
         for _ in names:
-            yield results.get()
+            yield _next(results, players)
+        for player in players:
+            player.join()
+
+
+def _next(results: Any, players: Sequence[SpawnProcess]) -> Verdict:
+    """The next verdict. Raises RuntimeError when a player died, whose plan would be waited for without end."""
+    while True:
+        try:
+            verdict: Verdict = results.get(timeout=_DEAD_WITHIN_S)
+        except queue.Empty:
+            died = [player for player in players if player.exitcode]
+            if died:
+                raise RuntimeError(
+                    f"a player died with {died[0].exitcode}; start again, what is done is kept"
+                ) from None
+        else:
+            return verdict
+
+
+def _end(player: SpawnProcess) -> None:
+    """Ends one that is still at work, with its servers."""
+    if player.is_alive():
+        player.terminate()
+    player.join()
+
+
+def _end_on_request() -> None:
+    """SIGTERM ends this process with all that it has started, and so does SIGINT, even in the background."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kept(seed: str, *, real: bool) -> Path:
@@ -197,6 +234,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--real", action="store_true", help="on a real API server; references are the model's")
     options = parser.parse_args(arguments)
+    _end_on_request()
     if options.plan:
         return replay(options.plan, real=options.real)
     return fight(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,19 @@ ASIDE = 10
 
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # the library is not typed
-    """The cluster's tests are one process's, from the start; each other module is whoever's is free."""
+    """The cluster's tests are one process's, from the start, those that talk another's; else whoever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = str(nodeid.partition("::")[0])
-        return "cluster" if module.startswith("tests/cluster/") else module
+        if module.startswith("tests/cluster/"):
+            return "cluster"
+        return "talking" if may_talk(module) else module
+
+
+@cache
+def may_talk(module: str) -> bool:
+    """Whether a module, by its path from the root, has tests that hear or speak in real time."""
+    return "pytest.mark.speech" in (CLUSTER.parent.parent / module).read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
@@ -37,8 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, the cluster's come first, for they take longest; its calls last, when others' calls are over."""
     if side_by_side():
-        speech = {item.path for item in items if talks(item)}
-        items.sort(key=lambda item: (0, talks(item)) if of_the_cluster(item) else (1, item.path not in speech))
+        items.sort(key=lambda item: (0, talks(item)) if of_the_cluster(item) else (1, not talks(item)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,10 +95,19 @@ class Speech:
         request = {"text": text, "length_scale": voice.length_scale, "pitch": voice.pitch}
         _, payload = await self._piper.ask(request)
         if self._cache_dir is not None:
-            part = self._cache_dir / f"{key}.{os.getpid()}.part"
-            part.write_bytes(payload)
-            part.replace(self._cache_dir / f"{key}.pcm")
+            self._keep(self._cache_dir, key, payload)
         return np.frombuffer(payload, dtype="<i2").astype(np.int16)
+
+    def _keep(self, cache_dir: Path, key: str, payload: bytes) -> None:
+        # Simulators in containers share a folder, and have the same process id.
+        part = cache_dir / f"{key}.{secrets.token_hex(8)}.part"
+        try:
+            part.write_bytes(payload)
+            part.replace(cache_dir / f"{key}.pcm")
+        except OSError as error:
+            log.warning("a spoken line could not be kept", folder=str(cache_dir), error=error.strerror)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def _cached(self, key: str) -> Pcm | None:
         if self._cache_dir is None:

@@ -23,6 +23,7 @@ from callfleet.checkout import chart
 from callfleet.cluster.handle import ClusterHandle
 from callfleet.installation.databases import Databases
 from callfleet.parts.api import program
+from callfleet.parts.paths import cache_root
 from callfleet_core.crypto import KEY_BYTES, Keyring
 from callfleet_core.errors import CallFleetError
 from callfleet_core.subjects import Subjects
@@ -31,6 +32,8 @@ RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
 COMMAND_TIMEOUT_S = 60
 UNINSTALL_TIMEOUT_S = 30
+CONTAINER_USER = 10001
+"""Who runs in our images: `runAsUser` in the chart."""
 HOST_SERVICE_TIMEOUT_S = 2.0
 
 
@@ -247,9 +250,19 @@ def _values(installation: Installation, settings: Settings, ring: Keyring) -> di
         "hashKey": installation.subjects.hash_key.decode(),
         "encryptionKeys": ring.text(),
         "operator": {"replicas": 1},  # of a demo or a test, on one node
-        "simulator": {"enabled": True, "people": settings.people},
+        "simulator": {"enabled": True, "people": settings.people, "lines": _lines_volume(installation.cluster)},
     }
     return merged(values, settings.values)
+
+
+def _lines_volume(cluster: ClusterHandle) -> dict[str, Any]:
+    """Where the simulated people's spoken lines are kept: in this user's cache where the node is this machine."""
+    if cluster.provider != "local":
+        return {"emptyDir": {}}
+    folder = cache_root() / "lines"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chown(folder, CONTAINER_USER, CONTAINER_USER)
+    return {"emptyDir": None, "hostPath": {"path": str(folder), "type": "Directory"}}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

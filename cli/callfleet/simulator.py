@@ -9,9 +9,6 @@ import typer
 from callfleet.parts.api import models_folder
 from callfleet.parts.errors import PartError
 
-# The simulator has a command line of its own, also in its image: it gets the arguments as they are, --help too.
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
 
 def simulator(context: typer.Context) -> None:
     """Be a carrier: Twilio's Calls API with people who answer (docs/simulator.md)."""

@@ -13,7 +13,7 @@ PERSON = "+15550100108"
 @pytest.mark.speech
 @pytest.mark.timeout(300)
 def test_a_campaign_waits_for_its_carrier_and_then_calls_with_it(world: World) -> None:
-    world.apply(world.budget("0.22"), world.campaign([PERSON], carrierRef={"name": "twilio-main"}))
+    world.apply(world.budget("0.22"), world.campaign([PERSON], questions=2, carrierRef={"name": "twilio-main"}))
     world.until(lambda: world.states() == ["CarrierNotReady"], "the missing Secret to be named", 30)
     (campaign,) = world.installation.objects("campaigns", world.namespace)
     assert "twilio-main is not there: create it" in campaign["status"]["summary"]

@@ -127,9 +127,10 @@ def test_ctrl_c_twice_at_any_moment_leaves_nothing(moment: str, before: set[str]
 
 
 def small_campaign(folder: Path) -> Path:
-    """The demo's campaign with one person."""
+    """The demo's campaign with one person, and a short talk."""
     documents: list[dict[str, Any]] = list(demo_documents())
     documents[1]["spec"]["contacts"]["inline"] = documents[1]["spec"]["contacts"]["inline"][:1]
+    documents[1]["spec"]["agent"]["questions"] = documents[1]["spec"]["agent"]["questions"][:2]
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump_all(documents))
     return path

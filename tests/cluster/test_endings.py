@@ -52,7 +52,7 @@ def test_a_deleted_campaign_that_hangs_up_ends_its_live_call_first(world: World)
 @pytest.mark.speech
 @pytest.mark.timeout(400)
 def test_a_deleted_campaign_drains_its_live_call_lasts(world: World) -> None:
-    _live(world, THIRD)
+    _live(world, THIRD, questions=3)
     world.installation.kubectl(
         "delete", "campaign", "spring-leads", "-n", world.namespace, "--timeout=150s", timeout_s=160
     )

@@ -53,7 +53,7 @@ def _calls(world: World, *phones: str) -> list[str]:
 @pytest.mark.speech
 @pytest.mark.timeout(400)
 def test_a_worker_is_not_evicted_while_its_call_is_live(world: World) -> None:
-    world.apply(world.budget("0.22"), world.campaign([WILLING]))
+    world.apply(world.budget("0.22"), world.campaign([WILLING], questions=2))
     world.until(lambda: _state(world) == "InProgress", "talk", 120)
     (pod,) = _pods(world)
     name = pod["metadata"]["name"]

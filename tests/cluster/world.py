@@ -67,10 +67,17 @@ class World:
         return body
 
     def campaign(
-        self, phones: Sequence[str], *, name: str = "spring-leads", without_consent: Sequence[str] = (), **spec: Any
+        self,
+        phones: Sequence[str],
+        *,
+        name: str = "spring-leads",
+        without_consent: Sequence[str] = (),
+        questions: int | None = None,
+        **spec: Any,
     ) -> dict[str, Any]:
-        """The sample's Campaign with other people, and `spec` on top."""
+        """The sample's Campaign with other people, and `spec` on top; `questions`: only so many, for a short talk."""
         _, body = demo_documents()
+        body["spec"]["agent"]["questions"] = body["spec"]["agent"]["questions"][:questions]
         body["metadata"]["name"] = name
         inline = [{"phone": phone, "consent": CONSENT} for phone in phones]
         inline += [{"phone": phone} for phone in without_consent]

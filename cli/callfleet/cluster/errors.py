@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from callfleet_core.errors import CallFleetError
 
-class ClusterError(Exception):
+
+class ClusterError(CallFleetError):
     """A cluster could not be started, reached or stopped."""
 
 

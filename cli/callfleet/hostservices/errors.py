@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from callfleet_core.errors import CallFleetError
 
-class HostServiceError(Exception):
+
+class HostServiceError(CallFleetError):
     """A service is not installed, did not start, or died; the text says what to do."""
 
 

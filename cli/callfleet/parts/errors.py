@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from callfleet_core.errors import CallFleetError
 
-class PartError(Exception):
+
+class PartError(CallFleetError):
     """A part could not be found or built."""
 
 

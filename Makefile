@@ -9,8 +9,8 @@ ARGS ?=
 OPERATIONS ?=
 SPECS ?= 1000
 MACHINE ?=
-# The cluster's tests wait for calls most of the time: with 3, the others run beside them (18 min).
-PROCESSES ?= 0
+# One process has the tests that live in real time, the other those that only compute; 0: one test after another.
+PROCESSES ?= 2
 BESIDE = -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 SEED ?= 1
 SEEDS ?= 500
@@ -33,7 +33,7 @@ demo: .venv/synced ## Call a campaign of twelve people within a budget for six (
 record: .venv/synced ## Run the demo and record its screens for the README
 	@$(CALLFLEET) demo --record docs/demo.svg $(ARGS)
 
-test: .venv/synced ## Run the tests (ARGS goes to pytest; PROCESSES=3: side by side)
+test: .venv/synced ## Run the tests (ARGS goes to pytest; PROCESSES=0: one after another)
 	@.ci/stage parts $(CALLFLEET) parts build
 	@.ci/stage images $(CALLFLEET) images build
 	@.ci/stage tests $(RUN) -m pytest $(BESIDE) $(ARGS)

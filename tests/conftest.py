@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from xdist.scheduler.loadscope import LoadScopeScheduling
@@ -17,53 +16,41 @@ from callfleet.hostservices import PostgresServer, RedisServer, fresh_database, 
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 
-CLUSTER = Path(__file__).parent / "cluster"
+TESTS = Path(__file__).parent
+# What computes only, for minutes: beside it, the tests that live in real time go on one after another.
+COMPUTING = ("simulation", "chaos/model", "chaos/plans", "chaos/api", "unit/agents", "unit/operator", "unit/core")
 # The niceness of tests that run beside others.
 ASIDE = 10
 
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # the library is not typed
-    """The cluster's tests are one process's, from the start, those that talk another's; else whoever is free."""
+    """With more than one process (`-n`): one has all that lives in real time, the others what computes."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = str(nodeid.partition("::")[0])
-        if module.startswith("tests/cluster/"):
-            return "cluster"
-        return "talking" if may_talk(module) else module
-
-
-@cache
-def may_talk(module: str) -> bool:
-    """Whether a module, by its path from the root, has tests that hear or speak in real time."""
-    return "pytest.mark.speech" in (CLUSTER.parent.parent / module).read_text()
+        return module if computes(TESTS.parent / module) else "real time"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
-    """How tests are shared out where there is more than one process (`-n`)."""
+    """How tests are shared out where there is more than one process."""
     return SideBySide(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the cluster's come first, for they take longest; its calls last, when others' calls are over."""
+    """Side by side, what lives in real time takes longest and comes first."""
     if side_by_side():
-        items.sort(key=lambda item: (0, talks(item)) if of_the_cluster(item) else (1, not talks(item)))
+        items.sort(key=lambda item: computes(item.path))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Side by side, no two tests talk at once, and what only computes makes way; root alone could take that back.
-
-    The wait is outside of the test's own timeout. The lock is on this file: it goes with the process.
-    """
-    if not side_by_side():
-        return (yield)
-    if not talks(item):
-        if not of_the_cluster(item) and os.nice(0) < ASIDE:
-            os.nice(ASIDE)
-        return (yield)
-    with Path(__file__).open("rb") as line:
-        fcntl.flock(line, fcntl.LOCK_EX)
-        return (yield)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Side by side, what computes makes way; root alone could take that back."""
+    if side_by_side() and computes(item.path) and os.nice(0) < ASIDE:
+        os.nice(ASIDE)
 
 
 def side_by_side() -> bool:
@@ -71,14 +58,9 @@ def side_by_side() -> bool:
     return os.environ.get("PYTEST_XDIST_WORKER") is not None
 
 
-def of_the_cluster(item: pytest.Item) -> bool:
-    """Whether the test uses the run's cluster."""
-    return CLUSTER in item.path.parents
-
-
-def talks(item: pytest.Item) -> bool:
-    """Whether the test hears or speaks in real time."""
-    return item.get_closest_marker("speech") is not None
+def computes(path: Path) -> bool:
+    """Whether a module's tests wait for nothing but the processor."""
+    return any((TESTS / folder) in path.parents for folder in COMPUTING)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ ARGS ?=
 OPERATIONS ?=
 SPECS ?= 1000
 MACHINE ?=
-# One process has the tests that live in real time, the other those that only compute; 0: one test after another.
+# One process has the tests that live in real time, the other those that do not; 0: one test after another.
 PROCESSES ?= 2
 BESIDE = -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 SEED ?= 1

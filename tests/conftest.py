@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,17 @@ from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 
 TESTS = Path(__file__).parent
-# What computes only, for minutes: beside it, the tests that live in real time go on one after another.
-COMPUTING = ("simulation", "chaos/model", "chaos/plans", "chaos/api", "unit/agents", "unit/operator", "unit/core")
+# What lives in real time, beside all that talks: these tests are one process's, one after another.
+REAL_TIME = (
+    "chaos/faults/",
+    "cluster/",
+    "integration/test_gateway",
+    "integration/test_leadership",
+    "integration/test_outage",
+    "integration/test_simulator",
+    "integration/test_worker",
+    "unit/cli/",
+)
 # The niceness of tests that run beside others.
 ASIDE = 10
 
@@ -28,11 +38,11 @@ hypothesis.settings.load_profile("untimed")
 
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # the library is not typed
-    """With more than one process (`-n`): one has all that lives in real time, the others what computes."""
+    """With more than one process (`-n`): one has all that lives in real time, the others whatever is left."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = str(nodeid.partition("::")[0])
-        return module if computes(TESTS.parent / module) else "real time"
+        return "real time" if lives_in_real_time(TESTS.parent / module) else module
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
@@ -43,13 +53,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, what lives in real time takes longest and comes first."""
     if side_by_side():
-        items.sort(key=lambda item: computes(item.path))
+        items.sort(key=lambda item: not lives_in_real_time(item.path))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Side by side, what computes makes way; root alone could take that back."""
-    if side_by_side() and computes(item.path) and os.nice(0) < ASIDE:
+    """Side by side, the others make way; root alone could take that back."""
+    if side_by_side() and not lives_in_real_time(item.path) and os.nice(0) < ASIDE:
         os.nice(ASIDE)
 
 
@@ -58,9 +68,11 @@ def side_by_side() -> bool:
     return os.environ.get("PYTEST_XDIST_WORKER") is not None
 
 
-def computes(path: Path) -> bool:
-    """Whether a module's tests wait for nothing but the processor."""
-    return any((TESTS / folder) in path.parents for folder in COMPUTING)
+@cache
+def lives_in_real_time(module: Path) -> bool:
+    """Whether a module's tests hear or speak, or look at a clock that others' work would upset."""
+    name = str(module.relative_to(TESTS))
+    return name.startswith(REAL_TIME) or "pytest.mark.speech" in module.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.nice(ASIDE)
 
 
+class AtOnce:
+    """Says what failed when it fails: the end of a run is half an hour away."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Names the test and the line that was not expected."""
+        if report.failed:
+            self._terminal.ensure_newline()
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self._terminal.write_line(f"{report.nodeid} failed: {crash.message if crash else report.when}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Failures are told at once where there is a terminal to tell them to."""
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None and not side_by_side():
+        config.pluginmanager.register(AtOnce(terminal))
+
+
 def side_by_side() -> bool:
     """Whether this is one of several processes that share the tests out."""
     return os.environ.get("PYTEST_XDIST_WORKER") is not None

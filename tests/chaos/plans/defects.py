@@ -19,6 +19,8 @@ from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import attempts
 from callfleet_operator.store import Store
 
+ASIDE = 10
+
 
 @dataclass(frozen=True)
 class Defect:
@@ -35,8 +37,9 @@ class Defect:
         """The plan by which it shows, then those beside it: no two runs write in quite the same order."""
         labels = reference.requests if self.kind == "conflict" else reference.writes
         found = [index for index, label in enumerate(labels) if re.search(self.at, label)]
-        for aside in (0, -1, 1, -2, 2, -3, 3):
-            yield Plan(self.workflow, Fault(self.kind, found[self.which] + aside, self.moment))
+        for aside in sorted(range(-ASIDE, ASIDE + 1), key=abs):
+            if 0 <= (at := found[self.which] + aside) < len(labels):
+                yield Plan(self.workflow, Fault(self.kind, at, self.moment))
 
 
 @contextmanager

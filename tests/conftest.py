@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 
 TESTS = Path(__file__).parent
-# What lives in real time, beside all that talks: these tests are one process's, one after another.
+# What lives in real time (hears, speaks, or looks at a clock that others' work would upset): these modules' tests are
+# one process's, one after another.
 REAL_TIME = (
     "chaos/faults/",
     "cluster/",
@@ -26,6 +26,7 @@ REAL_TIME = (
     "integration/test_leadership",
     "integration/test_outage",
     "integration/test_simulator",
+    "integration/test_speech",
     "integration/test_worker",
     "unit/cli/",
 )
@@ -90,11 +91,9 @@ def side_by_side() -> bool:
     return os.environ.get("PYTEST_XDIST_WORKER") is not None
 
 
-@cache
 def lives_in_real_time(module: Path) -> bool:
-    """Whether a module's tests hear or speak, or look at a clock that others' work would upset."""
-    name = str(module.relative_to(TESTS))
-    return name.startswith(REAL_TIME) or "pytest.mark.speech" in module.read_text()
+    """Whether a module, by its path, is one of REAL_TIME."""
+    return str(module.relative_to(TESTS)).startswith(REAL_TIME)
 
 
 @pytest.fixture(scope="session")

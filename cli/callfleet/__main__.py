@@ -40,7 +40,7 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    app.callback()(lambda: None)
+    app.callback()(lambda: None)  # without it, a command that is alone would be the whole command line
     named = arguments[0] if arguments else ""
     only = named in GROUPS or named in COMMANDS
     for name, place in GROUPS.items():

@@ -10,7 +10,6 @@ from tests.cluster.world import OWN_ACCOUNT, World
 PERSON = "+15550100108"
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(300)
 def test_a_campaign_waits_for_its_carrier_and_then_calls_with_it(world: World) -> None:
     world.apply(world.budget("0.22"), world.campaign([PERSON], questions=2, carrierRef={"name": "twilio-main"}))

@@ -136,7 +136,6 @@ def small_campaign(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.speech
 def test_after_kill_9_in_the_middle_nothing_runs_on_and_the_next_demo_works(tmp_path: Path, before: set[str]) -> None:
     killed = Demo()
     killed.reach("Dialing")

@@ -23,7 +23,6 @@ def _settled(world: World) -> dict[str, Any] | None:
     return attempts[0] if attempts and attempts[0]["state"] == "settled" else None
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(300)
 def test_a_live_call_is_canceled_at_the_carrier_and_settled(world: World) -> None:
     _live(world, WILLING)
@@ -36,7 +35,6 @@ def test_a_live_call_is_canceled_at_the_carrier_and_settled(world: World) -> Non
     assert world.budget_balance()["held_micros"] == 0
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(300)
 def test_a_deleted_campaign_that_hangs_up_ends_its_live_call_first(world: World) -> None:
     _live(world, OTHER, deletionPolicy="HangUp")
@@ -49,7 +47,6 @@ def test_a_deleted_campaign_that_hangs_up_ends_its_live_call_first(world: World)
     world.until(lambda: not world.sessions(), "the sessions to go", 30)
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(400)
 def test_a_deleted_campaign_drains_its_live_call_lasts(world: World) -> None:
     _live(world, THIRD, questions=3)
@@ -64,7 +61,6 @@ def test_a_deleted_campaign_drains_its_live_call_lasts(world: World) -> None:
     assert call["turns"] >= 3
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(300)
 def test_a_busy_person_is_tried_again_later(world: World) -> None:
     world.apply(world.budget("0.22"), world.campaign([BUSY], attempts={"max": 2}))

@@ -34,7 +34,6 @@ def _set_pause(world: World, point: str) -> None:
     wait_until_ready(world.installation)
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(600)
 def test_killed_between_hold_and_bind(paused: World) -> None:
     world = paused

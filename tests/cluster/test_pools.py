@@ -50,7 +50,6 @@ def _calls(world: World, *phones: str) -> list[str]:
     return found
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(400)
 def test_a_worker_is_not_evicted_while_its_call_is_live(world: World) -> None:
     world.apply(world.budget("0.22"), world.campaign([WILLING], questions=2))
@@ -65,7 +64,6 @@ def test_a_worker_is_not_evicted_while_its_call_is_live(world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.speech
 @pytest.mark.timeout(500)
 def test_a_changed_worker_takes_over_without_ending_the_live_call(world: World) -> None:
     campaign = world.campaign([WILLING, OTHER])

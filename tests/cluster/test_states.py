@@ -22,8 +22,6 @@ HOLD = "0.036"
 WORKER = {"slotsPerWorker": 5, "maxWorkers": 1, "resources": {"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}}}
 FINAL = {"Completed", "Failed", "Canceled"}
 
-pytestmark = pytest.mark.speech
-
 
 @dataclass(frozen=True)
 class Seen:

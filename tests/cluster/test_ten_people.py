@@ -36,7 +36,6 @@ STREAMS = "calls-media-stream-minutes"
 QUESTIONS = ("interested", "budget", "timeline", "callback")
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(400)
 def test_ten_people_of_all_kinds_at_once(world: World) -> None:
     campaign = world.campaign(

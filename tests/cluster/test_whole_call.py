@@ -17,7 +17,6 @@ FROM ledger_entries) e WHERE kind = 'hold' AND limit_micros IS NOT NULL AND b > 
 """
 
 
-@pytest.mark.speech
 @pytest.mark.timeout(600)
 def test_a_campaign_calls_within_its_budget_and_goes_on_when_it_is_raised(world: World) -> None:
     billed_before = carrier_bill(world.installation)

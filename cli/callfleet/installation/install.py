@@ -27,13 +27,12 @@ from callfleet.parts.paths import cache_root
 from callfleet_core.crypto import KEY_BYTES, Keyring
 from callfleet_core.errors import CallFleetError
 from callfleet_core.subjects import Subjects
+from callfleet_operator.manifests import WORKER_UID
 
 RELEASE = "callfleet"
 READY_TIMEOUT_S = 240
 COMMAND_TIMEOUT_S = 60
 UNINSTALL_TIMEOUT_S = 30
-CONTAINER_USER = 10001
-"""Who runs in our images: `runAsUser` in the chart."""
 HOST_SERVICE_TIMEOUT_S = 2.0
 
 
@@ -258,11 +257,11 @@ def _values(installation: Installation, settings: Settings, ring: Keyring) -> di
 def _lines_volume(cluster: ClusterHandle) -> dict[str, Any]:
     """Where the simulated people's spoken lines are kept: in this user's cache where the node is this machine."""
     if cluster.provider != "local":
-        return {"emptyDir": {}}
+        return {}
     folder = cache_root() / "lines"
     folder.mkdir(parents=True, exist_ok=True)
-    os.chown(folder, CONTAINER_USER, CONTAINER_USER)
-    return {"emptyDir": None, "hostPath": {"path": str(folder), "type": "Directory"}}
+    os.chown(folder, WORKER_UID, WORKER_UID)
+    return {"hostPath": {"path": str(folder), "type": "Directory"}}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

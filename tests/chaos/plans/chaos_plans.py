@@ -11,14 +11,13 @@ import multiprocessing
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -32,6 +31,8 @@ from tests.chaos.plans.faults import Fault
 from tests.chaos.plans.play import Plan, Result, play
 from tests.chaos.plans.workflows import WORKFLOWS
 from tests.integration.apiserver import ApiServer, api_server
+
+from callfleet.interrupts import Interrupts
 
 _SHOWN = 6
 _DEAD_WITHIN_S = 5.0
@@ -81,10 +82,9 @@ def _quiet() -> None:
 def _serve(tasks: Any, results: Any, references: bytes, *, real: bool) -> None:
     """A process that plays what it is given, each with servers of its own."""
     global _databases, _references  # a process has one of each
-    _end_on_request()
     _quiet()
     _references = pickle.loads(references)  # noqa: S301  # made by this run
-    with ExitStack() as stack:
+    with Interrupts(), ExitStack() as stack:
         _databases = stack.enter_context(databases())
         server = _api_server(stack) if real else None
         for name in iter(tasks.get, None):
@@ -122,17 +122,11 @@ def _played(names: Sequence[str], references: dict[str, Result], processes: int,
 
 def _next(results: Any, players: Sequence[SpawnProcess]) -> Verdict:
     """The next verdict. Raises RuntimeError when a player died, whose plan would be waited for without end."""
-    while True:
-        try:
+    while not any(player.exitcode for player in players):
+        with suppress(queue.Empty):
             verdict: Verdict = results.get(timeout=_DEAD_WITHIN_S)
-        except queue.Empty:
-            died = [player for player in players if player.exitcode]
-            if died:
-                raise RuntimeError(
-                    f"a player died with {died[0].exitcode}; start again, what is done is kept"
-                ) from None
-        else:
             return verdict
+    raise RuntimeError("a player died; start again, what is done is kept")
 
 
 def _end(player: SpawnProcess) -> None:
@@ -140,12 +134,6 @@ def _end(player: SpawnProcess) -> None:
     if player.is_alive():
         player.terminate()
     player.join()
-
-
-def _end_on_request() -> None:
-    """SIGTERM ends this process with all that it has started, and so does SIGINT, even in the background."""
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kept(seed: str, *, real: bool) -> Path:
@@ -234,12 +222,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--real", action="store_true", help="on a real API server; references are the model's")
     options = parser.parse_args(arguments)
-    _end_on_request()
-    if options.plan:
-        return replay(options.plan, real=options.real)
-    return fight(
-        options.plans, options.seed, options.workflows, options.processes, resume=options.resume, real=options.real
-    )
+    with Interrupts():
+        if options.plan:
+            return replay(options.plan, real=options.real)
+        return fight(
+            options.plans, options.seed, options.workflows, options.processes, resume=options.resume, real=options.real
+        )
 
 
 if __name__ == "__main__":

@@ -99,11 +99,14 @@ class ContactBook:
         closed: bool,
         calls_per_second: Decimal | None = None,
         hours: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> bool:
         """Says what begin_dial may count on: suspended or deleted campaigns dial nobody, the others at their pace and
-        in their hours (as `hours_open` reads them; None: at any hour)."""
+        in their hours (as `hours_open` reads them; None: at any hour).
+
+        False, and nothing changed, where a later generation of the same object was mirrored before.
+        """
         async with fenced(self._engine, self._epoch) as connection:
-            await connection.execute(
+            done = await connection.execute(
                 text(_MIRROR_CAMPAIGN),
                 {
                     "namespace": namespace, "name": name, "uid": uid, "generation": generation,
@@ -111,6 +114,7 @@ class ContactBook:
                     "hours": None if hours is None else json.dumps(hours),
                 },
             )  # fmt: skip
+            return done.rowcount == 1
 
     async def close_campaign(self, namespace: str, name: str) -> None:
         """Says that there is no such Campaign any more; one that is made again has another UID and dials again."""

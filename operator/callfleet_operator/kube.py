@@ -41,6 +41,10 @@ class Kube(Requests):
                 return
             query["continue"] = token
 
+    async def read(self, kind: str, meta: Meta) -> dict[str, Any] | None:
+        """One of our objects as it is now, or None where there is none of that name."""
+        return await self.find(_path(kind, meta))
+
     async def write_status(self, kind: str, meta: Meta, status: Mapping[str, Any]) -> dict[str, Any]:
         """Replaces the given fields of a status, if the object is still as `meta` saw it; answers the new object.
 

@@ -24,17 +24,25 @@ class Listing:
         self._store, self._kind = store, kind
         self._seen: set[Key] = set()
         self._version = 0
+        self._newest_before = store.newest(kind)
 
     def take(self, bodies: Iterable[Mapping[str, Any]], listed_version: int) -> set[Key]:
-        """Takes a page in, as of `listed_version`; answers the keys that changed."""
+        """Takes a page in, as of `listed_version`; answers the keys that changed.
+
+        A list is the server's present. One that is older than what was seen before it began is of a server that was
+        restored from a backup: what was seen is no more.
+        """
         changed, known = set(), self._store.of_kind(self._kind)
         self._version = listed_version
+        if listed_version < self._newest_before:
+            changed.update(self._store.forget(self._kind))
+            self._newest_before = 0
         for body in bodies:
             meta = body["metadata"]
             key = Key(self._kind, meta.get("namespace", ""), meta["name"])
             self._seen.add(key)
             if key not in known or known[key].meta.resource_version != meta["resourceVersion"]:
-                self._store.apply(self._kind, body)
+                self._store.apply(self._kind, body, listed_version=listed_version)
                 changed.add(key)
         return changed
 
@@ -44,7 +52,7 @@ class Listing:
 
 
 class Store:
-    """Objects by key. An older resourceVersion never replaces a newer one (they grow within one server)."""
+    """Objects by key. An event's older resourceVersion never replaces a newer one (they grow within one server)."""
 
     def __init__(self) -> None:
         self._campaigns: dict[Key, Campaign] = {}
@@ -61,20 +69,26 @@ class Store:
         # By namespace and campaign: each campaign asks for its own, several times a second.
         self._of_campaigns: dict[tuple[str, str], dict[Key, Session]] = {}
         self._gone: dict[str, int] = {}
+        self._newest: dict[str, int] = {}
 
-    def apply(self, kind: str, body: Mapping[str, Any], *, deleted: bool = False) -> Key | None:
-        """Takes one event in; answers the key, or None when it was stale or unreadable."""
+    def apply(
+        self, kind: str, body: Mapping[str, Any], *, deleted: bool = False, listed_version: int = 0
+    ) -> Key | None:
+        """Takes an object in, as an event or a list of that version brings it; answers its key, or None.
+
+        None: it was stale, or unreadable. What a list says goes before all that is not newer than the list.
+        """
         meta = body["metadata"]
         key = Key(kind, meta.get("namespace", ""), meta["name"])
         version = int(meta["resourceVersion"])
+        self._newest[kind] = max(version, listed_version, self._newest.get(kind, 0))
         if deleted:
             self._remove(key, meta["uid"], version)
             return key
         objects = self._by_kind[kind]
         known = objects.get(key)
-        if version <= self._gone.get(meta["uid"], 0) or (
-            known is not None and int(known.meta.resource_version) > version
-        ):
+        gone, newest = self._gone.get(meta["uid"], 0), 0 if known is None else int(known.meta.resource_version)
+        if (gone > listed_version and gone >= version) or (newest > listed_version and newest > version):
             return None
         if (
             known is not None
@@ -98,6 +112,19 @@ class Store:
     def of_kind(self, kind: str) -> Mapping[Key, Object]:
         """All objects of a kind."""
         return self._by_kind[kind]
+
+    def newest(self, kind: str) -> int:
+        """The newest resourceVersion that was seen of a kind."""
+        return self._newest.get(kind, 0)
+
+    def forget(self, kind: str) -> set[Key]:
+        """Forgets a kind, and what of it is gone; answers the keys."""
+        found = set(self._by_kind[kind])
+        for key in found:
+            self._take_out(key)
+        self._gone.clear()
+        self._newest.pop(kind, None)
+        return found
 
     def drop(self, kind: str, kept: AbstractSet[Key], listed_version: int) -> set[Key]:
         """Forgets what is not among the kept ones and not newer than the list; answers the keys."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class ApiServer:
     token: str
     kubeconfig: Path
     part: Part
+    etcd: Part
+    data: Path
 
     def stop(self) -> None:
         """It dies, as a machine does; what it has written stays in etcd."""
@@ -44,6 +47,26 @@ class ApiServer:
         """It comes back at the same address."""
         self.part.start()
         _wait_until(lambda: self.request("GET", f"{_GROUP}/callsessions"), self.part.log.parent)
+
+    def back_up(self, to: Path) -> None:
+        """Copies etcd's data while nobody writes it."""
+        self._with_etcd_down(lambda: shutil.copytree(self.data, to))
+
+    def restore(self, backup: Path) -> None:
+        """Everything is again as it was in the backup, resourceVersions included."""
+
+        def replace() -> None:
+            shutil.rmtree(self.data)
+            shutil.copytree(backup, self.data)
+
+        self._with_etcd_down(replace)
+
+    def _with_etcd_down(self, act: Callable[[], object]) -> None:
+        self.stop()
+        self.etcd.stop()
+        act()
+        self.etcd.start()
+        self.start()
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """One call as the administrator. Raises urllib's HTTPError."""
@@ -102,7 +125,7 @@ def api_server(home: Path, part: str = "k8s") -> Iterator[ApiServer]:
         for each in parts:
             stack.callback(each.stop)
             each.start()
-        server = ApiServer(f"https://127.0.0.1:{port}", token, home / "kubeconfig", parts[-1])
+        server = ApiServer(f"https://127.0.0.1:{port}", token, home / "kubeconfig", parts[1], parts[0], home / "etcd")
         server.kubeconfig.write_text(_kubeconfig(server))
         _wait_until(lambda: server.request("GET", "/apis"), home)
         for crd in sorted(CRDS.glob("*.yaml")):

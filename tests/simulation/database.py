@@ -91,6 +91,9 @@ class MemoryLedger(Ledger):
         )  # fmt: skip
         return LimitResult(_in_time(answer))
 
+    async def forget_later(self, *, namespace: str, kind: str, name: str, uid: str, generation: int) -> bool:
+        raise AssertionError(f"{kind} {name}: this cluster is never restored from a backup")
+
     async def close_account(self, *, namespace: str, kind: str, name: str) -> None:
         await self._way.go()
         _in_time(self._books.close_account(self._epoch, Owner(kind, name)))
@@ -184,10 +187,11 @@ class MemoryContacts(ContactBook):
     async def mirror_campaign(
         self, *, namespace: str, name: str, uid: str, generation: int, suspended: bool, closed: bool,
         calls_per_second: Decimal | None = None, hours: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         self._assert_leads()
         pause_s = 0.0 if calls_per_second is None else float(1 / calls_per_second)
         self._books.mirror(name, suspended=suspended, closed=closed, pause_s=pause_s, hours=_hours(hours))
+        return True
 
     async def close_campaign(self, namespace: str, name: str) -> None:
         self._assert_leads()

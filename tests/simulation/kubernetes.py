@@ -128,6 +128,9 @@ class MemoryKube(Kube):
     async def pages(self, kind: str) -> AsyncIterator[tuple[list[Body], int]]:
         yield list(self._cluster.bodies[kind].values()), self._cluster.version
 
+    async def read(self, kind: str, meta: Meta) -> Body | None:
+        return self._cluster.find(kind, meta.name)
+
     async def write_status(self, kind: str, meta: Meta, status: Mapping[str, Any]) -> Body:
         await self._way.go()
         body = self._cluster.patch(kind, meta.name, {"metadata": _as_seen(meta), "status": dict(status)})

@@ -107,6 +107,23 @@ class Ledger:
         )
         return LimitResult(answer)
 
+    async def forget_later(self, *, namespace: str, kind: str, name: str, uid: str, generation: int) -> bool:
+        """Forgets what was taken from an object's later generations, after the cluster was restored from a backup.
+
+        Answers whether there was any. For a Campaign, what `ContactBook.mirror_campaign` took goes with it.
+        """
+        return bool(
+            await self._write(
+                "ledger_forget_later(:epoch, :namespace, :kind, :name, :uid, :generation)",
+                epoch=self._epoch,
+                namespace=namespace,
+                kind=kind,
+                name=name,
+                uid=uid,
+                generation=generation,
+            )
+        )
+
     async def close_account(self, *, namespace: str, kind: str, name: str) -> None:
         """Closes a deleted object's accounts: no new holds; what is open settles into them."""
         await self._write(

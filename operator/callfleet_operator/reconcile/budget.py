@@ -13,6 +13,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition
+from callfleet_operator.reconcile import restored
 
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
@@ -59,6 +60,15 @@ async def put_in_force(
     context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
 ) -> LimitResult:
     """Sets an object's limit in each of its windows; the worst answer counts."""
+    result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
+    if result is LimitResult.STALE and await restored.forgets_later(context, kind, meta):
+        result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
+    return result
+
+
+async def _set_limits(
+    context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
+) -> LimitResult:
     worst = LimitResult.APPLIED
     for window, limit_micros in limits.items():
         result = await context.ledger.set_limit(

@@ -21,7 +21,7 @@ from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.model import plan_model
-from callfleet_operator.reconcile import budget, contacts
+from callfleet_operator.reconcile import budget, contacts, restored
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
 from callfleet_operator.together import each
@@ -82,8 +82,14 @@ def _ask_for_pools(context: Context, namespace: str) -> None:
 
 async def mirror(context: Context, campaign: Campaign) -> None:
     """Says what begin_dial may count on, before anything else: a suspended or deleted campaign dials nobody."""
+    if not await _mirror(context, campaign) and await restored.forgets_later(context, "Campaign", campaign.meta):
+        await _mirror(context, campaign)
+    context.in_force[Key("Campaign", campaign.meta.namespace, campaign.meta.name)] = campaign.meta.version
+
+
+async def _mirror(context: Context, campaign: Campaign) -> bool:
     meta, pace, hours = campaign.meta, campaign.spec.pacing.calls_per_second, hours_of(campaign.spec)
-    await context.contacts.mirror_campaign(
+    return await context.contacts.mirror_campaign(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
@@ -93,7 +99,6 @@ async def mirror(context: Context, campaign: Campaign) -> None:
         calls_per_second=None if pace is None else Decimal(pace),
         hours=None if hours is None else hours.document(),
     )
-    context.in_force[Key("Campaign", meta.namespace, meta.name)] = meta.version
 
 
 async def _drain(context: Context, campaign: Campaign) -> None:

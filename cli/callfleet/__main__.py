@@ -22,6 +22,7 @@ GROUPS = {
     "images": "callfleet.images:images_app",
     "calls": "callfleet.calls:calls_app",
     "contacts": "callfleet.contacts:contacts_app",
+    "do-not-call": "callfleet.donotcall:do_not_call_app",
 }
 COMMANDS = {
     "demo": "callfleet.demo.commands:demo",

@@ -68,7 +68,9 @@ def erase(
     database_url: DatabaseUrl = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
-    """Erase a person: their key is destroyed, so that number, name and what was said are gone, in backups too.
+    """Erase a person: their key is destroyed, so that number, name and what was said are gone.
+
+    A backup from before still has the key, wrapped by the installation's (docs/privacy.md).
 
     What calls cost and that they were made stays, by an opaque id, and the person is never called again.
     """

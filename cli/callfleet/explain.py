@@ -29,7 +29,8 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.RETRY_SCHEDULED: "nothing to do: the last attempt reached nobody, the next is at that time",
     Reason.STOPPED: "everything is stopped: see the Campaign's summary, and `callfleet ledger recovery`",
     Reason.NO_CONSENT: "add the contact's consent to its list, if it was given",
-    Reason.DO_NOT_CALL: "put the number on the installation's carrier.allowlist, if you may call it",
+    Reason.DO_NOT_CALL: "the person asked not to be called (`callfleet do-not-call check`), or the number is not on the"
+    " installation's carrier.allowlist",
     Reason.CURRENCY_MISMATCH: "give the Campaign a Budget in its own currency",
     Reason.BUDGET_NOT_FOUND: "create the Budget, or correct budgetRefs",
     Reason.NO_PRICE: "add a rate for this destination to the price list",

@@ -2,8 +2,10 @@
 
 Envelopes: a person's data key encrypts what is personal (AES-256-GCM, bound to the person and the field); the data key
 is stored wrapped by a namespace key, which is derived (HKDF-SHA256) from a master key and never stored. Whoever runs
-workers in one namespace has the keys of that namespace only. A person is erased by destroying the wrapped key: backups
-of the ciphertext are then worth nothing. Master keys are rotated by wrapping data keys anew; nothing is re-encrypted.
+workers in one namespace has the keys of that namespace only. A person is erased by destroying the wrapped key: whatever
+was encrypted with it, wherever it was copied to without the key, is then worth nothing. A backup of the whole database
+has both, and needs the master key to be read. Master keys are rotated by wrapping data keys anew; nothing is encrypted
+again.
 """
 
 from __future__ import annotations

@@ -147,7 +147,12 @@ async def test_an_erased_person_is_gone_and_the_books_still_balance(books: Books
     assert (row["phone"], row["name"], row["wrapped_key"]) == (None, None, None)
     with pytest.raises(ErasedError):
         SUBJECTS.key(row)
-    assert backup["wrapped_key"] is not None  # what a backup has of them is of no use without the master key
+    assert SUBJECTS.open(backup).phone == number(0)  # a backup from before has the key, too (docs/privacy.md)
+    with pytest.raises(CryptoError):
+        Subjects(Keyring({1: b"another key of thirty-two bytes.."[:32]}), KEY).open(
+            backup
+        )  # of no use without the master key
+    assert await books.sql("SELECT count(*) FROM audit_log WHERE action = 'contact.erase'") == 1
     assert await books.sql("SELECT fields::text FROM lead_scores WHERE call_id = :call", call=call) == "{}"
     assert await books.sql("SELECT length(content) FROM conversations WHERE call_id = :call", call=call) == 0
     assert await books.budget() == before

@@ -119,6 +119,17 @@ class Consent(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
 
+class DoNotCallRow(Base):
+    """A number that nobody may call, in a namespace or (with none) in the whole installation."""
+
+    __tablename__ = "do_not_call"
+    number_hash: Mapped[str] = mapped_column(primary_key=True)
+    namespace: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    attempt_id: Mapped[UUID | None]
+    since: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+
+
 class CampaignRow(Base):
     """The mirror of a Campaign that begin_dial asks."""
 

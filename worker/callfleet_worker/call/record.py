@@ -19,8 +19,12 @@ from callfleet_worker.voice.transcript import AgentTurn, UserTurn
 
 LATENCY_WAIT_S = 6.0
 MAX_WAITING_TURNS = 500
-TRIES = 4
+# While the call goes on, turns that could not be written wait for the next one. After it nobody else knows what was
+# said and wished: it is tried for almost as long as the operator looks for it (STORED_WITHIN).
+TURN_WITHIN_S = 8.0
+END_WITHIN_S = 900.0
 FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 5.0
 
 _log = structlog.get_logger(__name__)
 KeepState = Callable[[CallState], Awaitable[None]]
@@ -64,8 +68,12 @@ class CallTranscript:
             decided_by=self._decided_by,
             latency_ms_p50=round(statistics.median(self._latencies)) if self._latencies else None,
         )
-        await self._retried(self._flush)
-        await self._retried(lambda: self._records.finish(self._call_id, outcome, lead, usage))
+
+        async def store() -> None:
+            await self._flush()
+            await self._records.finish(self._call_id, outcome, lead, usage)
+
+        await self._retried(store, END_WITHIN_S)
         return outcome
 
     async def _write(self) -> None:
@@ -73,7 +81,7 @@ class CallTranscript:
             at, turn = await self._waiting.get()
             try:
                 self._unwritten.append(await self._row(at, turn))
-                await self._retried(self._flush)
+                await self._retried(self._flush, TURN_WITHIN_S)
             finally:
                 self._waiting.task_done()
 
@@ -98,14 +106,19 @@ class CallTranscript:
             self._written += len(self._unwritten)
             self._unwritten = []
 
-    async def _retried(self, write: Callable[[], Awaitable[None]]) -> None:
-        """A few tries; turns that still fail wait for the next one, or for the end of the call."""
-        for attempt in range(TRIES):
+    async def _retried(self, write: Callable[[], Awaitable[None]], within_s: float) -> None:
+        """Tries until it is written, with growing pauses, for so long."""
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
+        deadline = loop.time() + within_s
+        while True:
             try:
                 return await write()
             except (SQLAlchemyError, OSError) as error:
                 _log.warning("writing to PostgreSQL failed", call=str(self._call_id), error=type(error).__name__)
-                await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
+            if loop.time() + pause_s > deadline:
+                break
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
         _log.error("a record could not be written", call=str(self._call_id))
         return None
 

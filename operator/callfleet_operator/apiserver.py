@@ -22,14 +22,20 @@ BURST = 2000.0
 REQUEST_TIMEOUT_S = 15
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
-# 429: how often a write is tried again, and how long the server may keep everybody waiting for it.
+# 429: how often a request is made again, and how long the server may keep everybody waiting for it. A read may be asked
+# again after any answer of a server that is busy or going.
 _TOO_MANY = 429
+_BUSY = frozenset({_TOO_MANY, 500, 503, 504})
 _TURNED_AWAY_AT_MOST = 3
 _LONGEST_REST_S = 10.0
 
 
 class ConflictError(CallFleetError):
     """The object changed or vanished meanwhile: look again."""
+
+
+class ListExpiredError(CallFleetError):
+    """The rest of a list is no longer to be had: it must be listed again from its beginning."""
 
 
 class RefusedError(CallFleetError):
@@ -127,6 +133,17 @@ class Requests:
                 self._bucket.rest(_retry_after_s(error))
         await self._bucket.take()
         return await self.request(method, path, body=body, content_type=content_type)
+
+    async def ask(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """A read that waits, as long as it is asked to, where the server is busy. Raises ApiException."""
+        for _ in range(_TURNED_AWAY_AT_MOST):
+            try:
+                return await self.request("GET", path, query=query)
+            except ApiException as error:
+                if error.status not in _BUSY:
+                    raise
+                await asyncio.sleep(_retry_after_s(error))
+        return await self.request("GET", path, query=query)
 
     async def request(
         self,

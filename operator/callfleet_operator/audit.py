@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
+from callfleet_operator.apiserver import ListExpiredError
 from callfleet_operator.objects import Key
 from callfleet_operator.store import KINDS, Store
 from callfleet_operator.watches import Watches
@@ -19,14 +21,32 @@ class Lists(Protocol):
         ...
 
 
+# A list that expires again and again is one that this API server cannot give in five minutes.
+_TRIES = 3
+
+
 async def audit(kube: Lists, store: Store, watches: Watches, changed: Callable[[Iterable[Key]], None]) -> None:
     """Replaces the store's view; `changed` is told of each page's keys at once, for the next page may never come.
 
-    Only a page is in memory at a time: fifty thousand sessions are some hundred megabytes of JSON.
+    Only a page is in memory at a time: fifty thousand sessions are some hundred megabytes of JSON. Raises
+    ListExpiredError.
     """
     for kind in KINDS:
-        listing = store.listing(kind)
-        async for bodies, version in kube.pages(kind):
-            watches.listed(kind, bodies, asyncio.get_running_loop().time())
-            changed(sorted(listing.take(bodies, version)))
-        changed(sorted(listing.end()))
+        for _ in range(_TRIES - 1):
+            with suppress(ListExpiredError):
+                await _audit(kube, kind, store, watches, changed)
+                break
+        else:
+            await _audit(kube, kind, store, watches, changed)
+
+
+async def _audit(
+    kube: Lists, kind: str, store: Store, watches: Watches, changed: Callable[[Iterable[Key]], None]
+) -> None:
+    listing = store.listing(kind)
+    async for bodies, version in kube.pages(kind):
+        if listing.is_of_the_past(version):
+            watches.forget(kind)
+        watches.listed(kind, bodies, asyncio.get_running_loop().time())
+        changed(sorted(listing.take(bodies, version)))
+    changed(sorted(listing.end()))

@@ -9,12 +9,21 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from callfleet_core.api import API_VERSION, GROUP, VERSION
-from callfleet_operator.apiserver import MERGE_PATCH, ConflictError, RefusedError, Requests, conflicts, told
+from callfleet_operator.apiserver import (
+    MERGE_PATCH,
+    ConflictError,
+    ListExpiredError,
+    RefusedError,
+    Requests,
+    conflicts,
+    told,
+)
 from callfleet_operator.objects import POOL_LABEL, Meta, format_time
 
 LIST_CHUNK = 500
@@ -28,13 +37,21 @@ class Kube(Requests):
     """Reads and writes of the operator, as JSON: what goes out is what manifests.py made."""
 
     async def pages(self, kind: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
-        """Every object of a kind, page by page, each with the resourceVersion of the whole list."""
+        """Every object of a kind, page by page, each with the resourceVersion of the whole list.
+
+        Raises ListExpiredError when the server has compacted what its next page would be of.
+        """
         query = {"limit": str(LIST_CHUNK)}
         path = f"{_GROUP_PATH}/{PLURALS[kind]}" if kind in PLURALS else "/api/v1/pods"
         if kind == "Pod":
             query["labelSelector"] = POOL_LABEL
         while True:
-            page = await self.request("GET", path, query=query)
+            try:
+                page = await self.ask(path, query)
+            except ApiException as error:
+                if error.status == HTTPStatus.GONE and "continue" in query:
+                    raise ListExpiredError(f"the list of {kind} took too long") from error
+                raise
             yield page["items"], int(page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:

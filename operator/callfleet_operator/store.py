@@ -34,7 +34,7 @@ class Listing:
         """
         changed, known = set(), self._store.of_kind(self._kind)
         self._version = listed_version
-        if listed_version < self._newest_before:
+        if self.is_of_the_past(listed_version):
             changed.update(self._store.forget(self._kind))
             self._newest_before = 0
         for body in bodies:
@@ -45,6 +45,10 @@ class Listing:
                 self._store.apply(self._kind, body, listed_version=listed_version)
                 changed.add(key)
         return changed
+
+    def is_of_the_past(self, listed_version: int) -> bool:
+        """Whether a first page of this version is older than what was seen before it was asked for."""
+        return listed_version < self._newest_before
 
     def end(self) -> set[Key]:
         """After the last page: answers the keys that have vanished."""

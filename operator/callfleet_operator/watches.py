@@ -21,6 +21,11 @@ class Watches:
         self._brought[kind] = max(version, self._brought.get(kind, 0))
         self._owed.pop(kind, None)
 
+    def forget(self, kind: str) -> None:
+        """The server was restored from a backup: its versions begin again, below what was brought."""
+        self._brought.pop(kind, None)
+        self._owed.pop(kind, None)
+
     def listed(self, kind: str, bodies: Iterable[Mapping[str, Any]], now_s: float) -> None:
         """An audit has listed a kind, at `now_s` of a monotonic clock."""
         newest = max((int(body["metadata"]["resourceVersion"]) for body in bodies), default=0)

@@ -38,3 +38,11 @@ def test_a_kind_of_which_there_is_nothing_owes_nothing() -> None:
     watches = Watches()
     watches.listed("Budget", [], 0)
     assert watches.dead(1_000) == []
+
+
+def test_a_restored_servers_lower_versions_are_owed_as_any_others() -> None:
+    watches = Watches()
+    watches.saw("Campaign", 100)
+    watches.forget("Campaign")
+    watches.listed("Campaign", listed(8), 0)
+    assert watches.dead(SILENT_S + 1) == ["Campaign"]

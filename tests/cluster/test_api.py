@@ -186,19 +186,6 @@ def test_a_deleted_campaign_goes_and_takes_its_sessions_with_it(world: World) ->
     assert world.rows("SELECT closed FROM campaigns WHERE namespace = %(namespace)s") == [{"closed": True}]
 
 
-def test_a_campaign_in_a_time_zone_that_does_not_exist_stalls_and_says_so(world: World) -> None:
-    world.apply(_campaign(world, timeZone="Mars/Olympus"), world.budget("1.00"))
-
-    def stalled() -> str:
-        (campaign,) = world.installation.objects("campaigns", world.namespace)
-        conditions = {item["type"]: item for item in campaign.get("status", {}).get("conditions", [])}
-        found = conditions.get("Stalled", {})
-        return str(found.get("message")) if found.get("status") == "True" else ""
-
-    assert "Mars/Olympus" in world.until(stalled, "the campaign to stall", 30)
-    assert world.sessions() == []
-
-
 def test_calls_that_no_budget_covers_share_the_installations_account(world: World) -> None:
     world.apply(world.campaign([PHONE], budgetRefs=[], worker={"maxWorkers": 1, "slotsPerWorker": 1}))
     world.until(lambda: world.states() == ["NoCapacity"], "money to be there and a slot to be missing", 30)

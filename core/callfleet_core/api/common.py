@@ -14,7 +14,20 @@ Money = Annotated[str, StringConstraints(pattern=MONEY_PATTERN, max_length=16)]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", max_length=3)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$", max_length=16)]
-TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_+\-0-9/]+$", max_length=64)]
+_ZONE_PATTERN = r"^[A-Za-z_+\-0-9/]+$"
+# The API server has the time zone database built in (CronJob's timeZone needs it), and raises for a zone that it does
+# not know. "Local" would be its own.
+_ZONE_RULE = {
+    "rule": "self != 'Local' && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0",
+    "message": "must be an IANA time zone, such as Europe/Berlin",
+}
+TimeZone = Annotated[
+    str,
+    StringConstraints(pattern=_ZONE_PATTERN, max_length=64),
+    WithJsonSchema(
+        {"type": "string", "maxLength": 64, "pattern": _ZONE_PATTERN, "x-kubernetes-validations": [_ZONE_RULE]}
+    ),
+]
 # Not `format: date-time`: the API server takes a list for one, and years that no clock has.
 _MOMENT_RULE = {
     "rule": "timestamp(self) >= timestamp('2000-01-01T00:00:00Z')"

@@ -25,12 +25,14 @@ _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
 class WorkersView:
     """A campaign's workers: pods that take calls, pods that end with their last one, calls that could begin at once.
 
-    `problem` keeps a worker from serving: the pod `troubled`, or, without one, whatever pod would be made.
+    `problem` keeps a worker from serving: the pod `troubled`, or, without one, whatever pod would be made. `earlier`
+    are those of an earlier image, model or resources, which are replaced.
     """
 
     ready: int = 0
     draining: int = 0
     slots_free: int = 0
+    earlier: int = 0
     troubled: str | None = None
     problem: PodProblem | None = None
 
@@ -147,6 +149,18 @@ def _workers_available(view: CampaignView) -> tuple[bool, str, str]:
     return view.workers.ready > 0, reason, about + more
 
 
+def _under_way(view: CampaignView) -> tuple[str, ...]:
+    """What of the spec is not in force yet though nobody has to do anything: a reason and a message, or nothing.
+
+    A model that cannot be pulled is tried again and again, so it is under way, too, and ModelReady says the rest.
+    """
+    if view.model.pending is not None:
+        return "ModelPending", view.model.message
+    if view.workers.earlier > 0:
+        return "ReplacingWorkers", f"{view.workers.earlier} of the earlier workers are still there"
+    return ()
+
+
 def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
     existing = view.campaign.status.get("conditions") or []
     total, done = view.contacts.total, view.contacts.done
@@ -155,13 +169,14 @@ def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: date
     stalled, mismatch = view.stalled or ("Served", "")
     exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
     available, missing, trouble = _workers_available(view)
+    under_way = () if view.stalled else _under_way(view)
 
     def holds(kind: str, value: bool, yes: str, no: str, message: str = "") -> dict[str, Any]:
         return condition(existing, kind, value, yes if value else no, message, now, view.campaign.meta.generation)
 
     return [
         holds("Ready", view.stalled is None, "Served", stalled, mismatch),
-        holds("Reconciling", False, "Reconciling", "Reconciled"),
+        holds("Reconciling", bool(under_way), under_way[0] if under_way else "", "Reconciled", "".join(under_way[1:])),
         holds("Stalled", view.stalled is not None, stalled, "Served", mismatch),
         holds("ContactsLoaded", unloaded is None, "Loaded", "InvalidContacts", unloaded or f"{total} contacts"),
         holds("CarrierReady", view.carrier_problem is None, "Ready", "NotUsable", view.carrier_problem or ""),

@@ -48,6 +48,8 @@ async def reconcile(context: Context, key: Key) -> None:
     if result is LimitResult.CURRENCY_MISMATCH:
         await _write(context, budget, _stalled(budget, "CurrencyMismatch", CURRENCY_MESSAGE, context))
         return
+    if result is LimitResult.STALE:
+        return  # what was seen is older than what is in force: the newer one comes
     balances = [
         await context.ledger.balance(account_key(key.namespace, "Budget", key.name, window)) for window in limits
     ]
@@ -107,7 +109,7 @@ def _stalled(budget: Budget, reason: str, message: str, context: Context) -> dic
         "windows": [],
         "conditions": [
             condition(existing, kind, kind == "Stalled", reason, message, context.now(), generation)
-            for kind in ("Ready", "Stalled")
+            for kind in ("Ready", "Reconciling", "Stalled")
         ],
     }
 
@@ -126,6 +128,7 @@ def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], cont
         "windows": [_window(window, balance) for window, balance in balances],
         "conditions": [
             holds("Ready", True, "InForce", "the limits are in force"),
+            holds("Reconciling", False, "InForce", ""),
             holds("Stalled", False, "InForce", ""),
             holds("Exhausted", bool(spent_out), "SpentOut" if spent_out else "MoneyLeft", exhausted),
             _overrun(holds, [balance for _, balance in balances if balance.overrun]),

@@ -76,6 +76,7 @@ def workers_view(context: Context, campaign: Campaign, attempts: Sequence[OpenAt
         ready=sum(item.pod.ready and item.pod.serves_on for item in mine),
         draining=sum(pod.meta.uid not in taking and not pod.finished for pod in pods),
         slots_free=len(packed_slots(mine)),
+        earlier=sum(not pod.finished for pod in places.earlier.get(name, ())),
         troubled=troubled.meta.name if troubled else None,
         problem=(troubled.problem if troubled else None) or context.pool_problems.get(Key("Pool", namespace, name)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +31,11 @@ BODY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def planned_status(counts: RunCounts, problem: str | None, **before: Any) -> dict[str, Any] | None:
-    view = CampaignView(
+SERVED = ModelPlan("m", None, "Serving", "")
+
+
+def view_of(counts: RunCounts, problem: str | None = None, **before: Any) -> CampaignView:
+    return CampaignView(
         campaign=Campaign.of(BODY | before),
         contacts=counts,
         sessions=[],
@@ -41,9 +45,12 @@ def planned_status(counts: RunCounts, problem: str | None, **before: Any) -> dic
         recovering=None,
         contacts_problem=problem,
         carrier_problem=None,
-        model=ModelPlan("m", None, "Serving", ""),
+        model=SERVED,
     )
-    return plan_campaign_status(view, NOW)
+
+
+def planned_status(counts: RunCounts, problem: str | None, **before: Any) -> dict[str, Any] | None:
+    return plan_campaign_status(view_of(counts, problem, **before), NOW)
 
 
 def status(counts: RunCounts, problem: str | None) -> dict[str, Any]:
@@ -78,3 +85,30 @@ def test_a_campaign_is_finished_when_everybody_of_a_list_that_is_there_is_done(
     assert conditions["Finished"]["status"] == finished
     assert conditions["ContactsLoaded"]["message"] == loaded
     assert planned["progress"] == f"{counts.done}/{counts.total}"
+
+
+PENDING = ModelPlan("m", "n", "Pulling", "n: 40 %; m serves meanwhile")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ("False", "Reconciled", "")),
+        ({"model": PENDING}, ("True", "ModelPending", "n: 40 %; m serves meanwhile")),
+        ({"model": ModelPlan("m", None, "Pulling", "a server was added")}, ("False", "Reconciled", "")),
+        (
+            {"workers": WorkersView(ready=2, earlier=1)},
+            ("True", "ReplacingWorkers", "1 of the earlier workers are still there"),
+        ),
+        ({"workers": WorkersView(draining=1)}, ("False", "Reconciled", "")),  # there are fewer people to call
+        # kstatus: what is stalled is not under way.
+        ({"model": PENDING, "stalled": ("CurrencyMismatch", "…")}, ("False", "Reconciled", "")),
+    ],
+)
+def test_a_campaign_is_reconciling_while_something_of_its_spec_is_not_in_force(
+    changes: dict[str, Any], said: tuple[str, str, str]
+) -> None:
+    planned = plan_campaign_status(replace(view_of(RunCounts(3, 2)), **changes), NOW)
+    assert planned is not None
+    (found,) = [item for item in planned["conditions"] if item["type"] == "Reconciling"]
+    assert (found["status"], found["reason"], found["message"]) == said

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, free_port
 from tests.integration.books import Books, open_books
 from tests.integration.operator_parts import GROUP, operator_environment
+from tests.integration.restored import MERGE
 
 from callfleet_operator.engine import BEGIN_WITHIN_S
 
@@ -181,3 +182,19 @@ async def test_one_whose_pod_starts_again_leads_on_at_once(pair: Operators) -> N
     await until(pair.epoch, lambda found: found > epoch, START_TIMEOUT_S)
     await pair.budget_in_force()
     assert (await pair.lease())["spec"]["holderIdentity"] == "first"
+
+
+async def test_a_changed_limit_is_in_force_within_two_seconds(pair: Operators) -> None:
+    name = f"budget-{uuid4().hex[:8]}"
+    body = {
+        "apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"currency": "USD", "timeZone": "UTC", "limits": {"total": "5.00"}},
+    }  # fmt: skip
+    path = f"{GROUP}/default/budgets"
+    await asyncio.to_thread(pair.server.request, "POST", path, body)
+    limit = "SELECT limit_micros FROM accounts WHERE name = :name"
+    await until(lambda: pair.books.sql(limit, name=name), (5_000_000).__eq__, 15)
+    for total, micros in (("0.01", 10_000), ("7.00", 7_000_000)):
+        wanted = {"spec": {"limits": {"total": total}}}
+        await asyncio.to_thread(pair.server.request, "PATCH", f"{path}/{name}", wanted, MERGE)
+        await until(lambda: pair.books.sql(limit, name=name), micros.__eq__, 2)

@@ -25,7 +25,8 @@ PAGE = 500
 TIMEOUT_S = 30
 # What docs/states.md says of each, in a line.
 ADVICE: Final[Mapping[Reason, str]] = {
-    Reason.SUSPENDED: "set suspend: false on the Campaign, or on the Budget; after an overrun correct the prices first",
+    Reason.SUSPENDED: "set suspend: false on the Campaign, or on the Budget; after an overrun correct the prices, then"
+    " use `callfleet ledger overruns`",
     Reason.RETRY_SCHEDULED: "nothing to do: the last attempt reached nobody, the next is at that time",
     Reason.STOPPED: "everything is stopped: see the Campaign's summary, and `callfleet ledger recovery`",
     Reason.NO_CONSENT: "add the contact's consent to its list, if it was given",

@@ -14,12 +14,16 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet.access import AuditorUrl, with_database
+from callfleet.overruns import overruns_app
 from callfleet.recovery import recovery_app
 from callfleet_core.errors import CallFleetError
 from callfleet_core.money import format_micros
 from callfleet_core.reconciliation import MAX_LISTED, DifferenceKind, Noted, Progress, ReconciliationDesk
 
-ledger_app = typer.Typer(help="The ledger against the carrier's bill, and after a restore.", no_args_is_help=True)
+ledger_app = typer.Typer(
+    help="The ledger against the carrier's bill, after an overrun and after a restore.", no_args_is_help=True
+)
+ledger_app.add_typer(overruns_app, name="overruns")
 ledger_app.add_typer(recovery_app, name="recovery")
 
 WIDE = 200

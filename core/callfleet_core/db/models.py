@@ -208,6 +208,10 @@ class Account(Base):
     """A ledger account: a limit, what is held and what is spent, in micros."""
 
     __tablename__ = "accounts"
+    __table_args__ = (
+        Index("accounts_object", "namespace", "kind", "name"),
+        Index("accounts_window_end", "window_end"),
+    )
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     key: Mapped[str] = mapped_column(unique=True)
     namespace: Mapped[str]

@@ -15,6 +15,7 @@ from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition
 from callfleet_operator.reconcile import restored
 
+LOOK = "correct the price list, then change the Budget or run `callfleet ledger overruns`"
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
 CURRENCY_MESSAGE = (
@@ -140,8 +141,10 @@ def _overrun(holds: Callable[[str, bool, str, str], dict[str, Any]], overrun: Se
     """Whether a call cost more than was held for it, or one of its meters ran beyond its cap: no more is held then."""
     meters = sorted({meter for balance in overrun for meter in balance.overrun_meters})
     if meters:
-        return holds("Overrun", True, "AboveCap", f"beyond what was held for: {', '.join(meters)}")
-    return holds("Overrun", bool(overrun), "AboveHold" if overrun else "WithinHolds", "")
+        return holds("Overrun", True, "AboveCap", f"beyond what was held for: {', '.join(meters)}; {LOOK}")
+    if overrun:
+        return holds("Overrun", True, "AboveHold", f"a call cost more than was held for it; {LOOK}")
+    return holds("Overrun", False, "WithinHolds", "")
 
 
 def _window(window: Window, balance: Balance) -> dict[str, Any]:

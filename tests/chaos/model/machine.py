@@ -136,6 +136,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.ask("mirror_campaign", name, False, "none", 0)
         for person in (person for person, given in self.books.consents.items() if not given):
             self.ask("consent", person, True)
+        if overrun := [key for key, account in self.books.accounts.items() if account.overrun]:
+            self.ask("clear_overruns", overrun)
 
     @rule(
         leader=_leaders, which=st.integers(0, 3), total=st.booleans(), kind=st.sampled_from(list(WindowKind)),
@@ -155,6 +157,18 @@ class LedgerMachine(RuleBasedStateMachine):
             leader, owner, window, limit=limit, generation=self.generations[owner] + min(0, generation), uid=uid,
             currency=currency, suspended=suspended,
         )  # fmt: skip
+
+    @rule(leader=_leaders, zone=st.sampled_from(ZONES), days=st.sampled_from((0, 1, 1, 30)))
+    def renew(self, leader: int, zone: str, days: int) -> None:
+        """A day or a month goes by, and the operator puts what is in force into new windows."""
+        self.ask("pass_time", days * 1728 * STEP_S)
+        newest = {(each.owner, each.window.kind): each for each in self.books.accounts.values()}
+        for (owner, kind), each in newest.items():
+            window = window_at(kind, time_zone(zone), self.books.now)
+            self._limit(
+                leader, owner, window, limit=each.limit, generation=each.generation, uid=each.uid,
+                currency=each.currency, suspended=each.suspended,
+            )  # fmt: skip
 
     def _limit(
         self, leader: int, owner: Owner, window: Window, *, limit: int | None, generation: int, uid: str = "1",

@@ -64,12 +64,33 @@ class Money:
         known = self.accounts.setdefault(key_of(owner, window), new)
         if known.uid == uid and generation < known.generation:
             return "Stale"
-        # Somebody who changes the object has looked at its overrun.
-        if (known.uid, known.generation) != (uid, generation):
-            known.overrun, known.overrun_meters = False, frozenset()
+        # Somebody who changes the object has looked at its overruns; that a day is over says nothing.
+        unseen = [
+            each for each in self._windows_of(known)
+            if each.overrun and (each.uid, each.generation) == (uid, generation)
+            and (each is known or _is_before(each.window, known.window))
+        ]  # fmt: skip
+        meters = frozenset[str]().union(*(each.overrun_meters for each in unseen))
+        known.overrun, known.overrun_meters = bool(unseen), meters
         known.limit, known.suspended, known.closed = limit, suspended, False
         known.uid, known.generation = uid, generation
         return "Applied"
+
+    def clear_overruns(self, keys: Sequence[str]) -> list[str]:
+        """Somebody has looked: at all windows of each account's kind, or, where one is not overrun, at none."""
+        windows = {key: self._windows_of(self.accounts[key]) if key in self.accounts else [] for key in keys}
+        fine = [key for key in keys if not any(each.overrun for each in windows[key])]
+        if not fine:
+            for each in (each for of_it in windows.values() for each in of_it):
+                each.overrun, each.overrun_meters = False, frozenset()
+        return fine
+
+    def _windows_of(self, account: Account) -> list[Account]:
+        """All windows of the account's kind of the same owner."""
+        return [
+            each for each in self.accounts.values()
+            if (each.owner, each.window.kind) == (account.owner, account.window.kind)
+        ]  # fmt: skip
 
     def close_account(self, epoch: int, owner: Owner) -> str | None:
         """The object is gone: nothing more is held in its accounts, what is open settles into them."""
@@ -114,6 +135,10 @@ class Money:
             account.held += held
             account.spent += spent
             self.entries.append(Entry(attempt, key, kind, number, held, spent, account.limit))
+
+
+def _is_before(window: Window, other: Window) -> bool:
+    return window.start is not None and other.start is not None and window.start < other.start
 
 
 def _most(result: str, shortfalls: Sequence[tuple[int, str]]) -> Said | None:

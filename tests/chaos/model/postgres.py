@@ -164,6 +164,12 @@ class Postgres:
         )  # fmt: skip
         return result.value
 
+    async def _clear_overruns(self, keys: Sequence[str]) -> list[str]:
+        fine = await self._sql(
+            "SELECT overrun_clear(:keys, 'somebody', 'looked')", keys=[self._key(key) for key in keys]
+        )
+        return [key.split("/", 1)[1] for key in fine]
+
     async def _close_account(self, epoch: int, owner: Owner) -> None:
         await self._at(epoch).close_account(namespace=self._space, kind=owner.kind, name=owner.name)
 

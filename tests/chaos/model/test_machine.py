@@ -25,6 +25,10 @@ REFUSALS = {
     "dialled-in-another-hour": Patch("begin_dial", "IF NOT hours_open(", "IF false AND NOT hours_open("),
     "a-campaigns-pace-is-not-kept": Patch("begin_dial", "pace_wait(v_campaign.next_dial_at", "pace_wait(NULL"),
     "another-limit-than-a-newer-one": Patch("ledger_set_limit", "v.limit_generation > p_generation", "false"),
+    "an-overrun-ends-at-midnight": Patch("overrun_windows", "OR k.window_start < v.window_start", ""),
+    "an-overrun-is-looked-at-one-window-a-time": Patch(
+        "overrun_clear", "WHERE id = ANY(v_ids) AND overrun", "WHERE key = ANY(p_accounts) AND overrun"
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.crypto import DataKey, Keyring, KeyringError, WrappedKey
 from callfleet_core.db.outages import until_done
+from callfleet_core.ledger.fencing import fenced
 from callfleet_core.script import CallScript
 from callfleet_core.subjects import NAME, PHONE
 
@@ -106,18 +107,34 @@ class AttemptView(BaseModel):
 
 
 class DialStore:
-    """The protocol's doors for workers (who pass pod_uid and generation) and for the gateway (who does not)."""
+    """The protocol's doors for workers (who pass pod_uid and generation), the gateway and the operator (who do not).
 
-    def __init__(self, engine: AsyncEngine, ring: Keyring | None = None) -> None:
-        """`ring`: the keys of the namespace whose people are dialled; only begin_dial needs them."""
+    What the carrier says is true whoever brings it. That nobody can say how a call ended is the leader's own verdict.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, ring: Keyring | None = None, epoch: Callable[[], int] | None = None
+    ) -> None:
+        """`ring`: the keys of the namespace whose people are dialled; only begin_dial needs them.
+
+        `epoch`: the operator's, which its verdicts carry.
+        """
         self._engine = engine
         self._ring = ring
+        self._epoch = epoch
 
-    async def _call(self, sql: str, read: Callable[[Any], Any] | None = None, **parameters: Any) -> Any:
+    async def _call(
+        self,
+        sql: str,
+        read: Callable[[Any], Any] | None = None,
+        *,
+        epoch: Callable[[], int] | None = None,
+        **parameters: Any,
+    ) -> Any:
         """A statement's answer, as `read` reads it: inside the transaction, which an answer that is no use undoes."""
 
         async def call() -> Any:
-            async with self._engine.begin() as connection:
+            async with fenced(self._engine, epoch) as connection:
                 answer = (await connection.execute(text(f"SELECT {sql}"), parameters)).scalar_one()
                 return answer if read is None else read(answer)
 
@@ -192,13 +209,18 @@ class DialStore:
         pod_uid: str | None = None,
         generation: int | None = None,
     ) -> bool:
-        """Says how the call ended; true when this ended the attempt (or resolved an unresolved one)."""
+        """Says how the call ended; true when this ended the attempt (or resolved an unresolved one).
+
+        Raises StaleEpochError for `unresolved` where another operator leads by now: it may know how the call goes on.
+        """
         parameters: dict[str, Any] = {
             "attempt": attempt_id,
             "evidence": json.dumps(evidence.model_dump(mode="json")),
         }
         if pod_uid is None:
-            return bool(await self._call("record_ended(:attempt, CAST(:evidence AS jsonb))", **parameters))
+            epoch = self._epoch if evidence.status == "unresolved" else None
+            answer = await self._call("record_ended(:attempt, CAST(:evidence AS jsonb))", epoch=epoch, **parameters)
+            return bool(answer)
         answer = await self._call(
             "worker_record_ended(:attempt, :pod, :generation, CAST(:evidence AS jsonb))",
             pod=pod_uid,

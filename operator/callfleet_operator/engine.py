@@ -159,7 +159,7 @@ class Engine:
             runs=CampaignRuns(engine, subjects, lambda: ledger.epoch),
             privacy=Privacy(engine, subjects),
             subjects=subjects,
-            dialing=DialStore(engine),
+            dialing=DialStore(engine, epoch=lambda: ledger.epoch),
             carriers=carriers,
             costs=CostCalculator(load_prices()),
             models=outside.models(settings, self._model_changed),

@@ -10,7 +10,7 @@ from tests.chaos.history import Operation
 
 # Waits that ended, and a carrier's SID that is another attempt's already.
 _ALLOWED = ("StaleEpoch", "55P03", "57014", "23505 dial_attempts_call_sid")
-_TOLD = {"hold": None, "revoke": "revoked", "settle": "settled", "set_limit": "Applied"}
+_TOLD = {"hold": None, "revoke": "revoked", "settle": "settled", "set_limit": "Applied", "cancel": None}
 
 
 def check_epochs(evidence: Evidence, excused: Callable[[Operation], bool] = lambda _: False) -> Iterator[str]:

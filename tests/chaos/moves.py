@@ -183,7 +183,7 @@ async def cancel(player: Player, known: Known) -> None:
     async def call(key: str) -> None:
         await player.ledger.request_cancel(known.id)
 
-    await player.ask("cancel", {"id": str(known.id)}, call)
+    await player.ask("cancel", {"epoch": player.ledger.epoch, "id": str(known.id)}, call)
 
 
 # What is mostly done in a state, and everything else now and then.

@@ -122,7 +122,7 @@ async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://12
         runs=CampaignRuns(engine, SUBJECTS, lambda: ledger.epoch),
         privacy=Privacy(engine, SUBJECTS),
         subjects=SUBJECTS,
-        dialing=DialStore(engine),
+        dialing=DialStore(engine, epoch=lambda: ledger.epoch),
         carriers=carriers,
         costs=CostCalculator(load_prices()),
         models=Models([], None, lambda _: None),

@@ -23,6 +23,7 @@ from tests.integration.books import (
     open_books,
 )
 
+from callfleet_core.dialing import DialStore, EndEvidence
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.runs import Run
@@ -204,6 +205,34 @@ async def test_a_deposed_leader_writes_nothing(books: Books) -> None:
     with pytest.raises(StaleEpochError):
         await books.ledger.revoke(uuid4(), "Expired")
     assert await books.budget() == (0, 0)
+
+
+async def test_a_deposed_leader_gives_no_call_up_and_ends_none(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    own = DialStore(books.engine, epoch=lambda: books.ledger.epoch)
+    unresolved = EndEvidence(source="operator", status="unresolved", at=datetime.now(UTC))
+    await books.ledger.note_lookup(attempt, empty=True)
+    await Ledger(books.engine).take_epoch()
+    for write in (
+        books.ledger.note_lookup(attempt, empty=True),
+        books.ledger.request_cancel(attempt),
+        own.record_ended(attempt, unresolved),
+    ):
+        with pytest.raises(StaleEpochError):
+            await write
+    (known,) = await books.ledger.unsettled_attempts()
+    assert (known.state, known.lookups_empty, known.cancel_requested_at) == ("dialing", 1, None)
+    # What the carrier says is true whoever brings it.
+    assert await own.record_placed(attempt, "CA" + "1" * 32) == "placed"
+    assert await own.record_ended(attempt, unresolved.model_copy(update={"status": "busy"}))
+
+
+async def test_who_leads_gives_a_call_up(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    own = DialStore(books.engine, epoch=lambda: books.ledger.epoch)
+    assert await own.record_ended(attempt, EndEvidence(source="operator", status="unresolved", at=datetime.now(UTC)))
 
 
 async def test_revoking_returns_the_money_once(books: Books) -> None:

@@ -84,11 +84,12 @@ class Books(Protocol):
                 self.of_session[request.session_name].append(attempt)
         return answers
 
-    def request_cancel(self, id_: UUID) -> None:
+    def request_cancel(self, epoch: int, id_: UUID) -> str | None:
         """Mirrors a cancellation."""
-        super().request_cancel(id_)
-        if id_ in self.beside and self.beside[id_].cancel_requested_at is None:
+        answer = super().request_cancel(epoch, id_)
+        if answer is None and id_ in self.beside and self.beside[id_].cancel_requested_at is None:
             self.beside[id_].cancel_requested_at = self.now
+        return answer
 
     def is_behind(self, attempt: Attempt, other: UUID) -> bool:
         """Whether an attempt was granted after another one."""

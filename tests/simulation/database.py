@@ -169,10 +169,12 @@ class MemoryLedger(Ledger):
         return {sid for sid in sids if self._books.knows_call(sid)}
 
     async def request_cancel(self, attempt_id: UUID) -> None:
-        self._books.request_cancel(attempt_id)
+        _in_time(self._books.request_cancel(self._epoch, attempt_id))
         await self._way.go()
 
     async def note_lookup(self, attempt_id: UUID, *, empty: bool) -> None:
+        if self._epoch != self._books.epoch:
+            _in_time(STALE)
         beside = self._books.beside[attempt_id]
         beside.last_lookup_at = self._books.now
         beside.lookups_empty += empty
@@ -280,8 +282,8 @@ class MemoryRuns(CampaignRuns):
 class MemoryDialing(DialStore):
     """Evidence about calls, as the operator gives it."""
 
-    def __init__(self, books: Books, way: Way) -> None:
-        self._books, self._way = books, way
+    def __init__(self, books: Books, way: Way, epoch: Callable[[], int]) -> None:
+        self._books, self._way, self._its_epoch = books, way, epoch
 
     async def record_placed(
         self, attempt_id: UUID, call_sid: str, *, pod_uid: str | None = None, generation: int | None = None
@@ -293,6 +295,8 @@ class MemoryDialing(DialStore):
         self, attempt_id: UUID, evidence: EndEvidence, *, pod_uid: str | None = None, generation: int | None = None
     ) -> bool:
         await self._way.go()
+        if evidence.status == "unresolved" and self._its_epoch() != self._books.epoch:
+            _in_time(STALE)
         said = Evidence(evidence.status, evidence.call_sid, evidence.duration_s, evidence.error_code)
         return self._books.record_ended(attempt_id, said, pod_uid) is True
 

@@ -157,7 +157,7 @@ class Operator(Engine):
             contacts=MemoryContacts(servers.books, way, epoch),
             runs=MemoryRuns(servers.books, servers.scenario.lists, servers.left, epoch),
             privacy=MemoryPrivacy(servers.books), subjects=self._settings.subjects,
-            dialing=MemoryDialing(servers.books, way),
+            dialing=MemoryDialing(servers.books, way, epoch),
             carriers=MemoryCarriers(_account(servers.scenario), MemoryCarrier(servers.exchange, way)),
             costs=servers.prices, models=MemoryModels(servers, self._model_changed), now=servers.loop.now,
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """The operator's side of the ledger: epochs, limits, holds, revocations and settlements.
 
-Amounts are integer micros. Every write carries the leader's epoch; an older one raises StaleEpochError.
+Amounts are integer micros. Every write carries the leader's epoch; an older one raises StaleEpochError. What the
+carrier says of a call is true whoever brings it, and carries none (`callfleet_core.dialing`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.db.outages import until_done
 from callfleet_core.ledger.batch import settlement_document
-from callfleet_core.ledger.fencing import named
+from callfleet_core.ledger.fencing import fenced, named
 from callfleet_core.ledger.holding import HoldDesk
 from callfleet_core.ledger.records import (
     Attempt,
@@ -237,7 +238,11 @@ class Ledger:
             return set(rows.scalars())
 
     async def request_cancel(self, attempt_id: UUID) -> None:
-        """Mirrors a cancellation, before anything acts on it."""
+        """Mirrors a cancellation, before anything acts on it.
+
+        Fenced, although a person wants it: a deposed leader's view may show an object of the same name that is gone,
+        and the one that is there is not canceled. No wish is lost: whoever leads reads it from the object itself.
+        """
         await self._execute(
             "UPDATE dial_attempts SET cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp())"
             " WHERE id = :attempt",
@@ -245,7 +250,7 @@ class Ledger:
         )
 
     async def note_lookup(self, attempt_id: UUID, *, empty: bool) -> None:
-        """Remembers that the carrier's list was searched for an attempt's call."""
+        """Remembers that the carrier was asked about an attempt's call. Fenced: two empty answers end an attempt."""
         await self._execute(
             "UPDATE dial_attempts SET last_lookup_at = clock_timestamp(),"
             " lookups_empty = lookups_empty + :empty WHERE id = :attempt",
@@ -284,8 +289,10 @@ class Ledger:
             raise named(error) from None
 
     async def _execute(self, statement: str, **parameters: Any) -> None:
+        epoch = self._epoch
+
         async def execute() -> None:
-            async with self._engine.begin() as connection:
+            async with fenced(self._engine, lambda: epoch) as connection:
                 await connection.execute(text(statement), parameters)
 
         await until_done(execute)

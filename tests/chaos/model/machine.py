@@ -264,10 +264,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ask("record_ended", self.attempt(recent).item.id, evidence, pod)
 
     @precondition(lambda self: self.books.attempts)
-    @rule(recent=_recent)
-    def cancel(self, recent: int) -> None:
+    @rule(leader=_leaders, recent=_recent)
+    def cancel(self, leader: int, recent: int) -> None:
         """Somebody wants the call to end, or never to begin."""
-        self.ask("request_cancel", self.attempt(recent).item.id)
+        self.ask("request_cancel", self.epochs[-1 - leader], self.attempt(recent).item.id)
 
     @precondition(lambda self: self.books.attempts)
     @rule(leader=_leaders, recent=_recent, right=_usually, over=st.sampled_from((False, False, False, True)))

@@ -129,7 +129,7 @@ class PlannedMachine(LedgerMachine):
         place = list(self.sessions)[recent % len(self.sessions)]
         self.canceled.add(place)
         for attempt in [each for each in self.books.attempts_of(place) if each.state in OPEN]:
-            self.ask("request_cancel", attempt.item.id)
+            self.ask("request_cancel", self.epochs[-1], attempt.item.id)
             self.ask("revoke", self.epochs[-1], attempt.item.id, "Canceled")
 
     @invariant()

@@ -214,8 +214,8 @@ class Postgres:
         })  # fmt: skip
         return await self._dialing.record_ended(self._id(id_), evidence, **_owner(pod))
 
-    async def _request_cancel(self, id_: UUID) -> None:
-        await self._ledger.request_cancel(self._id(id_))
+    async def _request_cancel(self, epoch: int, id_: UUID) -> None:
+        await self._at(epoch).request_cancel(self._id(id_))
 
     async def _settle(self, epoch: int, charges: Sequence[Charge]) -> list[str]:
         return await self._at(epoch).settle_batch(

@@ -274,10 +274,13 @@ class Protocol(Money):
         attempt.counts = evidence.status != "notPlaced" or evidence.error_code == BAD_NUMBER
         return True
 
-    def request_cancel(self, id_: UUID) -> None:
+    def request_cancel(self, epoch: int, id_: UUID) -> str | None:
         """Mirrors a cancellation."""
+        if epoch != self.epoch:
+            return STALE
         if id_ in self.attempts:
             self.attempts[id_].cancel_requested = True
+        return None
 
     def settle(self, epoch: int, charges: Sequence[Charge]) -> list[str] | str:
         """Posts what ended calls cost, each once, and only for the end that was priced."""

@@ -140,6 +140,16 @@ async def test_a_budget_that_is_made_again_reopens_its_account(books: Books) -> 
     assert (await books.hold()).result is HoldResult.HELD
 
 
+async def test_a_closed_days_account_is_not_read_to_hold(books: Books) -> None:
+    now = datetime.now(UTC)
+    for number in (-2, -1, 0, 1):
+        start = now + timedelta(days=number)
+        await books.limit(100, window=Window(WindowKind.DAILY, f"daily/{number}", start, start + timedelta(days=1)))
+    every = {item.time_window for item in await books.ledger.balances()}
+    assert every == {"total", "daily/-2", "daily/-1", "daily/0", "daily/1"}
+    assert {item.time_window for item in await books.ledger.balances(now)} == every - {"daily/-2", "daily/-1"}
+
+
 async def test_an_older_generation_never_replaces_a_newer_limit(books: Books) -> None:
     await books.limit(500_000, generation=3)
     assert await books.limit(100, generation=2) is LimitResult.STALE

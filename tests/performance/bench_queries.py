@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from tests.integration.books import KEY, SUBJECTS
@@ -148,7 +148,7 @@ class Standard:
         await self._ledger.unsettled_attempts()
 
     async def balances(self) -> None:
-        await self._ledger.balances()
+        await self._ledger.balances(datetime.now(UTC))
 
     def _namespace(self) -> str:
         return f"team-{self._random.randrange(NAMESPACES)}"

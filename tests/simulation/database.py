@@ -121,8 +121,9 @@ class MemoryLedger(Ledger):
         states: list[str] = _in_time(self._books.settle(self._epoch, charges))
         return states
 
-    async def balances(self) -> list[Balance]:
-        return [self._balance(key) for key in self._books.accounts]
+    async def balances(self, at: datetime | None = None) -> list[Balance]:
+        found = [self._balance(key) for key in self._books.accounts]
+        return [each for each in found if at is None or each.window_end is None or each.window_end > at]
 
     async def balance(self, key: str) -> Balance | None:
         own = key.split("/", 1)[1]

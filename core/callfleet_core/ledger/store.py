@@ -7,6 +7,7 @@ carrier says of a call is true whoever brings it, and carries none (`callfleet_c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -169,12 +170,12 @@ class Ledger:
             states += await self._write("ledger_settle(:epoch, CAST(:batch AS jsonb))", epoch=epoch, batch=batch)
         return states
 
-    async def balances(self) -> list[Balance]:
-        """Every account."""
+    async def balances(self, at: datetime | None = None) -> list[Balance]:
+        """Every account; with `at` those alone whose window is not over then: a year of days is not read to hold."""
+        where = "" if at is None else "WHERE window_end IS NULL OR window_end > :at"
+        query = f"SELECT {_BALANCE_COLUMNS} FROM accounts {where} ORDER BY id"  # noqa: S608  # names of our own
         async with self._engine.connect() as connection:
-            rows = await connection.execute(
-                text(f"SELECT {_BALANCE_COLUMNS} FROM accounts ORDER BY id")  # noqa: S608  # names of our own
-            )
+            rows = await connection.execute(text(query), {} if at is None else {"at": at})
             return [Balance(**row) for row in rows.mappings()]
 
     async def balance(self, key: str) -> Balance | None:

@@ -40,6 +40,7 @@ async def take_snapshot(
     context: Context, attempts: Sequence[OpenAttempt]
 ) -> tuple[Snapshot, dict[tuple[str, str], Session]]:
     """What the planner needs, and the sessions by key. `attempts`: all that are open or not settled."""
+    began = context.now()  # before any account is named by its window: midnight may come between
     waiting = _waiting(context, attempts)
     pending = await _with_what_postgres_knows(context, waiting)
     # A query only while some call has ended and is not settled.
@@ -56,7 +57,7 @@ async def take_snapshot(
             window_end=balance.window_end,
             unresolved_micros=unresolved.get(balance.key, 0),
         )
-        for balance in await context.ledger.balances()
+        for balance in await context.ledger.balances(began)
     }
     snapshot = Snapshot(
         pending,

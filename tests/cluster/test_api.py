@@ -57,6 +57,11 @@ BAD_CAMPAIGNS: dict[str, tuple[dict[str, Any], str]] = {
     "a secret's key with a slash": ({"contacts": {"secretRef": {"name": "people", "key": "a/b"}}}, "secretRef.key"),
     "a currency in small letters": ({"currency": "usd"}, "spec.currency"),
     "a currency's name": ({"currency": "Dollars"}, "spec.currency"),
+    "a time zone of another planet": ({"timeZone": "Mars/Olympus"}, "must be a time zone of the IANA database"),
+    "a person of another planet": (
+        {"contacts": {"inline": [{"phone": PHONE, "timeZone": "Mars/Olympus"}]}},
+        "must be a time zone of the IANA database, Area/City",
+    ),
     "a priority without bound": ({"priority": 1001}, "less than or equal to 1000"),
     "an unknown deletion policy": ({"deletionPolicy": "Explode"}, "Unsupported value"),
     "a negative time to live": ({"ttlSecondsAfterFinished": -1}, "greater than or equal to 0"),
@@ -113,6 +118,10 @@ BAD_BUDGETS: dict[str, tuple[dict[str, Any], str]] = {
     "a day above the month": ({"limits": {"daily": "2.00", "monthly": "1.00"}}, "must not be above limits.monthly"),
     "a month above the total": ({"limits": {"monthly": "2.00", "total": "1.00"}}, "must not be above limits.total"),
     "a scope that does not exist": ({"limits": {"total": "1"}, "scope": "Cluster"}, "Unsupported value"),
+    "a time zone of another planet": (
+        {"limits": {"total": "1"}, "timeZone": "Mars/Olympus"},
+        "must be a time zone of the IANA database",
+    ),
     "money as a number": ({"limits": {"total": 5}}, "must be of type string"),
 }
 

@@ -28,6 +28,7 @@ ROUNDS = 4
 ROUNDS_TO_GO = 8
 MONEY = "money"
 SECRETS = (PHONE[3:], PERSON, PERSONA)
+_UNKNOWN_ZONE = re.compile("there is no (such )?time zone")
 _WINDOWS = {"daily": "Daily", "monthly": "Monthly", "total": "Total"}
 
 
@@ -195,6 +196,8 @@ class Judge:
             verdict.wrong.append(f"no conditions Ready and Stalled: {sorted(conditions)}")
         elif ready["status"] != "True" and not (ready["message"] and ready["reason"]):
             verdict.wrong.append(f"not ready, without a word why: {ready}")
+        if any(_UNKNOWN_ZONE.search(item["message"]) for item in conditions.values()):
+            verdict.wrong.append("a time zone that the operator does not know got past the API server")
         if stalled and stalled["status"] != "True":
             await self._look_at_limits(kind, name, body["spec"], verdict)
         if kind == "Campaign" and stalled and stalled["status"] != "True":

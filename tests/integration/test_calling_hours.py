@@ -242,14 +242,6 @@ def test_a_right_schedule_is_taken(server: ApiServer, spec: dict[str, Any]) -> N
     assert made["spec"].get("schedule", {}) is None or made["spec"]["schedule"]["zone"] in {"Callee", "Campaign"}
 
 
-async def test_a_contact_in_a_zone_of_no_place_loads_nobody(fleet: Fleet) -> None:
-    apply(fleet, "Etc/UTC", "CET")
-    await fleet.settled()
-    status, _, message = fleet.condition("ContactsLoaded")
-    assert (status, fleet.sessions()) == ("False", [])
-    assert message.startswith("contact 2: there is no such time zone")
-
-
 def by_hand(fleet: Fleet, name: str, like: dict[str, Any], not_after: datetime) -> None:
     """Somebody's own CallSession for a campaign's person, which comes before the campaign's."""
     copied = {key: like["spec"][key] for key in ("campaign", "runID", "contactID", "currency")}

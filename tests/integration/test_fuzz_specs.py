@@ -34,6 +34,8 @@ FOUND: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("a list is no moment", ("contacts", "inline", 0, "consent", "time"), []),
     ("nor is a year that no clock has", ("contacts", "inline", 0, "consent", "time"), "9999-12-31T23:59:59-12:00"),
     ("nor is an end of calling", ("schedule", "notAfter"), []),
+    ("Mars has no time zone", ("timeZone",), "Mars/Olympus"),
+    ("nobody lives there", ("contacts", "inline", 0, "timeZone"), "Mars/Olympus"),
     ("PostgreSQL's JSON holds no NUL", ("agent", "opening"), "Hello\u0000."),
     ("nor does a prompt", ("agent", "persona"), "You are\u0007 Robin."),
     ("nor a model's name", ("agent", "llm", "model"), "smol\nlm2"),

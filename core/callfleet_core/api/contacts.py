@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from callfleet_core.api.common import Moment, ObjectName, TimeZone, list_map
+from callfleet_core.api.common import Moment, ObjectName, PersonZone, list_map
 from callfleet_core.phone import E164_PATTERN
 from callfleet_core.script import TEXT_PATTERN, ApiModel
 
@@ -31,7 +31,7 @@ class InlineContact(ApiModel):
     phone: PhoneNumber = Field(description="In international form, e.g. +15550100001.")
     name: Annotated[str, StringConstraints(max_length=100, pattern=TEXT_PATTERN)] | None = None
     consent: ConsentSpec | None = None
-    time_zone: TimeZone | None = Field(
+    time_zone: PersonZone | None = Field(
         default=None, description="Where the person is, such as America/New_York; what the number tells unless said."
     )
 

@@ -12,9 +12,10 @@ CREATE TABLE do_not_call (
 CREATE OR REPLACE FUNCTION gate(p_contact uuid, p_account_sid text) RETURNS TABLE (reason text) LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN (SELECT admission_closed()) THEN 'Stopped'
-        WHEN EXISTS (SELECT 1 FROM contacts WHERE id = p_contact AND erased_at IS NOT NULL) THEN 'DoNotCall'
-        WHEN EXISTS (SELECT 1 FROM contacts c JOIN do_not_call d USING (number_hash)
-                     WHERE c.id = p_contact AND d.namespace IN (c.namespace, '')) THEN 'DoNotCall'
+        -- Erased, or on the list. The person is read once: every hold and every begin_dial asks this.
+        WHEN EXISTS (SELECT 1 FROM contacts c WHERE c.id = p_contact AND (c.erased_at IS NOT NULL OR EXISTS (
+                SELECT 1 FROM do_not_call d WHERE d.number_hash = c.number_hash AND d.namespace IN (c.namespace, ''))))
+            THEN 'DoNotCall'
         WHEN NOT EXISTS (SELECT 1 FROM consents WHERE contact_id = p_contact AND revoked_at IS NULL
                          AND given_at <= clock_timestamp()) THEN 'NoConsent'
         -- Unknown accounts count as real: the gate fails closed.

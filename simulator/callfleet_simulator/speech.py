@@ -31,6 +31,15 @@ WHISPER_FOLDER = "whisper-base"
 RENDERING = 1
 
 
+def _make(cache_dir: Path) -> None:
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeechError(
+            f"no folder {cache_dir} can be made ({error.strerror}): give another --cache-dir, or none"
+        ) from error
+
+
 class Speech:
     """Speaks and hears for people. `async with`; needs the models in `models_dir`."""
 
@@ -49,7 +58,7 @@ class Speech:
             if not needed.is_file():
                 raise SpeechError(f"{needed} is missing: point CALLFLEET_MODELS_DIR at the folder with the models")
         if self._cache_dir is not None:
-            self._cache_dir.mkdir(parents=True, exist_ok=True)
+            _make(self._cache_dir)
         try:
             await asyncio.gather(self._piper.start(), self._ears.start())
         except BaseException:

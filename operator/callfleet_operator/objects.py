@@ -130,6 +130,15 @@ class Session:
         return self.state in TERMINAL_STATES
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An object whose spec today's types refuse: it was stored under another schema. `problem` names its fields."""
+
+    meta: Meta
+    status: dict[str, Any]
+    problem: str
+
+
 class PodProblem(NamedTuple):
     """What keeps a pod from serving: Kubernetes' own reason and message."""
 

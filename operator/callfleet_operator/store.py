@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from callfleet_operator.objects import Budget, Campaign, Key, Pod, Session
+from callfleet_operator.objects import Budget, Campaign, Key, Meta, Pod, Session, Unreadable
 
 Object = Campaign | Budget | Session | Pod
 KINDS: Mapping[str, type[Object]] = {"Campaign": Campaign, "CallSession": Session, "Budget": Budget, "Pod": Pod}
@@ -32,7 +32,7 @@ class Listing:
         A list is the server's present. One that is older than what was seen before it began is of a server that was
         restored from a backup: what was seen is no more.
         """
-        changed, known = set(), self._store.of_kind(self._kind)
+        changed = set()
         self._version = listed_version
         if self.is_of_the_past(listed_version):
             changed.update(self._store.forget(self._kind))
@@ -41,7 +41,8 @@ class Listing:
             meta = body["metadata"]
             key = Key(self._kind, meta.get("namespace", ""), meta["name"])
             self._seen.add(key)
-            if key not in known or known[key].meta.resource_version != meta["resourceVersion"]:
+            known = self._store.meta(key)
+            if known is None or known.resource_version != meta["resourceVersion"]:
                 self._store.apply(self._kind, body, listed_version=listed_version)
                 changed.add(key)
         return changed
@@ -72,15 +73,17 @@ class Store:
         }
         # By namespace and campaign: each campaign asks for its own, several times a second.
         self._of_campaigns: dict[tuple[str, str], dict[Key, Session]] = {}
+        self._unreadable: dict[Key, Unreadable] = {}
         self._gone: dict[str, int] = {}
         self._newest: dict[str, int] = {}
 
     def apply(
         self, kind: str, body: Mapping[str, Any], *, deleted: bool = False, listed_version: int = 0
     ) -> Key | None:
-        """Takes an object in, as an event or a list of that version brings it; answers its key, or None.
+        """Takes an object in, as an event or a list of that version brings it; answers its key; None: it was stale.
 
-        None: it was stale, or unreadable. What a list says goes before all that is not newer than the list.
+        What a list says goes before all that is not newer than the list. Of what does not fit its schema only that is
+        kept (`unreadable`): nobody acts on an earlier version of it.
         """
         meta = body["metadata"]
         key = Key(kind, meta.get("namespace", ""), meta["name"])
@@ -89,33 +92,36 @@ class Store:
         if deleted:
             self._remove(key, meta["uid"], version)
             return key
-        objects = self._by_kind[kind]
-        known = objects.get(key)
-        gone, newest = self._gone.get(meta["uid"], 0), 0 if known is None else int(known.meta.resource_version)
+        known = self.meta(key)
+        gone, newest = self._gone.get(meta["uid"], 0), 0 if known is None else int(known.resource_version)
         if (gone > listed_version and gone >= version) or (newest > listed_version and newest > version):
             return None
-        if (
-            known is not None
-            and known.meta.uid == meta["uid"]
-            and known.meta.resource_version == meta["resourceVersion"]
-        ):
+        if known is not None and known.uid == meta["uid"] and known.resource_version == meta["resourceVersion"]:
             return key  # as we wrote it
         try:
             found = KINDS[kind].of(dict(body))
         except ValidationError as error:
-            # Only an object stored under an older schema gets here; the API server refuses it now.
+            # It was stored under another schema: the API server would refuse it now, or a newer operator wrote it.
             _log.error("object does not fit its schema", key=str(key), problems=error.error_count())
-            return None
-        self._put(key, found)
+            self._take_out(key)
+            self._unreadable[key] = Unreadable(Meta.of(dict(body)), body.get("status") or {}, _told(error))
+        else:
+            self._unreadable.pop(key, None)
+            self._put(key, found)
         return key
 
     def listing(self, kind: str) -> Listing:
         """Begins to take a whole list in, page by page."""
         return Listing(self, kind)
 
-    def of_kind(self, kind: str) -> Mapping[Key, Object]:
-        """All objects of a kind."""
-        return self._by_kind[kind]
+    def meta(self, key: Key) -> Meta | None:
+        """An object's metadata as last seen, whether its spec could be read or not."""
+        found = self._by_kind[key.kind].get(key) or self._unreadable.get(key)
+        return None if found is None else found.meta
+
+    def unreadable(self, key: Key) -> Unreadable | None:
+        """An object that does not fit its schema, if it was seen last as such."""
+        return self._unreadable.get(key)
 
     def newest(self, kind: str) -> int:
         """The newest resourceVersion that was seen of a kind."""
@@ -123,7 +129,7 @@ class Store:
 
     def forget(self, kind: str) -> set[Key]:
         """Forgets a kind, and what of it is gone; answers the keys."""
-        found = set(self._by_kind[kind])
+        found = self._keys(kind)
         for key in found:
             self._take_out(key)
         self._gone.clear()
@@ -132,19 +138,20 @@ class Store:
 
     def drop(self, kind: str, kept: AbstractSet[Key], listed_version: int) -> set[Key]:
         """Forgets what is not among the kept ones and not newer than the list; answers the keys."""
-        gone = {
-            key: known
-            for key, known in self._by_kind[kind].items()
-            if key not in kept and int(known.meta.resource_version) <= listed_version
-        }
-        for key, known in gone.items():
-            self._remove(key, known.meta.uid, listed_version)
-        return set(gone)
+        gone = set[Key]()
+        for key in self._keys(kind) - kept:
+            known = self.meta(key)
+            if known is not None and int(known.resource_version) <= listed_version:
+                self._remove(key, known.uid, listed_version)
+                gone.add(key)
+        return gone
+
+    def _keys(self, kind: str) -> set[Key]:
+        return {*self._by_kind[kind], *(key for key in self._unreadable if key.kind == kind)}
 
     def _remove(self, key: Key, uid: str, version: int) -> None:
-        objects = self._by_kind[key.kind]
-        known = objects.get(key)
-        if known is not None and known.meta.uid == uid:
+        known = self.meta(key)
+        if known is not None and known.uid == uid:
             self._take_out(key)
         self._gone[uid] = version
         if len(self._gone) > 10_000:  # remembered only against late events of the last objects to go
@@ -159,6 +166,7 @@ class Store:
         self._by_kind[key.kind][key] = item
 
     def _take_out(self, key: Key) -> None:
+        self._unreadable.pop(key, None)
         item = self._by_kind[key.kind].pop(key, None)
         if isinstance(item, Session):
             campaign = (key.namespace, item.spec.campaign)
@@ -169,7 +177,7 @@ class Store:
 
     def all_keys(self) -> list[Key]:
         """Of everything that there is."""
-        return [key for objects in self._by_kind.values() for key in objects]
+        return [key for kind in self._by_kind for key in self._keys(kind)]
 
     def campaign(self, namespace: str, name: str) -> Campaign | None:
         """A Campaign, if seen."""
@@ -215,3 +223,9 @@ class Store:
             for item in self._pods.values()
             if (namespace is None or item.meta.namespace == namespace) and (pool is None or item.pool == pool)
         ]
+
+
+def _told(error: ValidationError) -> str:
+    """Which fields, and why; not what they hold."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, ('spec', *item['loc'])))}: {item['msg']}" for item in problems)

@@ -13,7 +13,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.session import condition
-from callfleet_operator.reconcile import restored
+from callfleet_operator.reconcile import restored, unreadable
 
 LOOK = "correct the price list, then change the Budget or run `callfleet ledger overruns`"
 # Money in a status changes at most this often (docs: at most one write per 5 s).
@@ -30,6 +30,8 @@ async def reconcile(context: Context, key: Key) -> None:
     if budget is None:
         await context.ledger.close_account(namespace=key.namespace, kind="Budget", name=key.name)
         context.in_force.pop(key, None)
+        if (found := context.store.unreadable(key)) is not None:
+            await unreadable.tell(context, "Budget", found)
         return
     try:
         limits = limits_now(budget.spec.limits, budget.spec.time_zone, context.now())

@@ -16,12 +16,12 @@ from callfleet_core.runs import Run, RunContact
 from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
-from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Session
+from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.model import plan_model
-from callfleet_operator.reconcile import budget, contacts, restored
+from callfleet_operator.reconcile import budget, contacts, restored, unreadable
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
 from callfleet_operator.together import each
@@ -35,6 +35,9 @@ _log = structlog.get_logger(__name__)
 
 async def reconcile(context: Context, key: Key) -> None:
     """One look at a Campaign."""
+    if (found := context.store.unreadable(key)) is not None:
+        await _hold_back(context, key, found)
+        return
     campaign = context.store.campaign(key.namespace, key.name)
     if campaign is None:
         await context.contacts.close_campaign(key.namespace, key.name)
@@ -44,7 +47,7 @@ async def reconcile(context: Context, key: Key) -> None:
         return
     await mirror(context, campaign)
     if campaign.meta.deleted:
-        await _drain(context, campaign)
+        await _drain(context, campaign.meta, hang_up=campaign.spec.deletion_policy == "HangUp")
         return
     if DRAIN_FINALIZER not in campaign.meta.finalizers:
         await context.kube.set_finalizers("Campaign", campaign.meta, [*campaign.meta.finalizers, DRAIN_FINALIZER])
@@ -74,6 +77,22 @@ async def reconcile(context: Context, key: Key) -> None:
     context.queue.add(Key("Admission"))
 
 
+async def _hold_back(context: Context, key: Key, found: Unreadable) -> None:
+    """Nobody knows what such a Campaign says: it dials nobody, its live calls end by themselves, and it may go."""
+    meta = found.meta
+    await context.contacts.mirror_campaign(
+        namespace=key.namespace, name=key.name, uid=meta.uid, generation=meta.generation, suspended=True,
+        closed=meta.deleted, calls_per_second=None, hours=None,
+    )  # fmt: skip
+    context.in_force.pop(key, None)
+    context.queue.add(Key("Attempts"))
+    if meta.deleted:
+        await _drain(context, meta, hang_up=False)
+    else:
+        await unreadable.tell(context, "Campaign", found)
+    _ask_for_pools(context, key.namespace)
+
+
 def _ask_for_pools(context: Context, namespace: str) -> None:
     """A Campaign that changed may want other workers than before, or none."""
     for key in pool_keys(context, namespace):
@@ -101,12 +120,11 @@ async def _mirror(context: Context, campaign: Campaign) -> bool:
     )
 
 
-async def _drain(context: Context, campaign: Campaign) -> None:
-    """A deleted Campaign goes once none of its calls is open and all are settled; HangUp ends the live ones now."""
-    meta = campaign.meta
+async def _drain(context: Context, meta: Meta, *, hang_up: bool) -> None:
+    """A deleted Campaign goes once none of its calls is open and all are settled; `hang_up` ends the live ones now."""
     attempts = await context.ledger.unsettled_attempts_of(meta.namespace, meta.name)
     for attempt in attempts:
-        if attempt.state == "granted" or (campaign.spec.deletion_policy == "HangUp" and attempt.state != "ended"):
+        if attempt.state == "granted" or (hang_up and attempt.state != "ended"):
             await end_attempt(context, attempt)
     # An unknown dial keeps its hold for a day; the ledger settles it without the object.
     if any(attempt.end_status != "unresolved" for attempt in attempts):

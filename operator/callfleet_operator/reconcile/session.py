@@ -13,7 +13,7 @@ from callfleet_core.money import parse_micros
 from callfleet_core.runs import Run
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import record_finished
-from callfleet_operator.objects import SETTLE_FINALIZER, Campaign, Key, Session, parse_time
+from callfleet_operator.objects import SETTLE_FINALIZER, Campaign, Key, Meta, Session, Unreadable, parse_time
 from callfleet_operator.plan.session import FIRST_LOOK_S, Status, next_look_s, plan_session
 
 # What is open is looked at again this soon while it is being ended.
@@ -22,6 +22,9 @@ ENDING_EVERY_S = 2.0
 
 async def reconcile(context: Context, key: Key) -> None:
     """Repairs or finishes the session's status, ends what is canceled, lets go of what is deleted."""
+    if (found := context.store.unreadable(key)) is not None:
+        await _let_unreadable_go(context, key, found)
+        return
     session = context.store.session(key.namespace, key.name)
     if session is None:
         return
@@ -41,9 +44,9 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add_after(key, left_s)
     status = plan_session(session.status, attempt, attempts, now, session.meta.generation, cancel=cancel, late=late)
     if status is not None:
-        await _write(context, session, status)
+        await _write(context, session, status, goes_on=_is_put_aside(session, campaign))
     elif session.meta.deleted:
-        await _let_go(context, session, attempt)
+        await _let_go(context, session.meta, attempt)
     elif session.is_terminal and campaign is not None:
         look_s = None if attempt is None else next_look_s(attempt, now)
         if look_s is not None:
@@ -77,6 +80,13 @@ def is_canceled(session: Session, campaign: Campaign | None) -> bool:
     return campaign is None or not campaign.meta.deleted or campaign.spec.deletion_policy == "HangUp"
 
 
+def _is_put_aside(session: Session, campaign: Campaign | None) -> bool:
+    """Waits in a run that its Campaign does not make now: should that run come back, its person is due in it again."""
+    if campaign is None or campaign.meta.deleted or session.spec.cancel or session.state is not SessionState.PENDING:
+        return False
+    return session.meta.deleted and session.spec.run_id != campaign.spec.run_id
+
+
 async def end_attempt(context: Context, attempt: Attempt) -> None:
     """Ends an open attempt: mirrored first, so that begin_dial and TwiML refuse; then revoked, or hung up."""
     await context.ledger.request_cancel(attempt.id)
@@ -86,10 +96,11 @@ async def end_attempt(context: Context, attempt: Attempt) -> None:
     context.queue.add(Key("Attempts"))
 
 
-async def _write(context: Context, session: Session, status: Status) -> None:
+async def _write(context: Context, session: Session, status: Status, *, goes_on: bool) -> None:
+    """`goes_on`: that the object ends does not mean that its contact is done in its run."""
     state = SessionState(status["state"])
     namespace, campaign = session.meta.namespace, session.spec.campaign
-    if state in TERMINAL_STATES:
+    if state in TERMINAL_STATES and not (goes_on and state is SessionState.CANCELED):
         # PostgreSQL first: whatever happens to the object, this contact is done in this run.
         await context.runs.finish(
             Run(namespace, campaign, session.spec.run_id),
@@ -117,14 +128,24 @@ async def _tell_end(context: Context, session: Session, state: SessionState, sta
         await context.tell("CallSession", session.meta, state.value, detail, warning=True)
 
 
-async def _let_go(context: Context, session: Session, attempt: Attempt | None) -> None:
+async def _let_unreadable_go(context: Context, key: Key, found: Unreadable) -> None:
+    """One that this operator cannot read is called by nobody; deleted, its call is ended, and it goes."""
+    if not found.meta.deleted:
+        return
+    attempt = await context.latest_attempt(key.namespace, key.name)
+    if attempt is not None and attempt.state in OPEN_STATES:
+        await end_attempt(context, attempt)
+    await _let_go(context, found.meta, attempt)
+
+
+async def _let_go(context: Context, meta: Meta, attempt: Attempt | None) -> None:
     """Removes our finalizer from a deleted session once nothing of it is open; its money is the ledger's to settle."""
     if attempt is not None and attempt.state in OPEN_STATES:
-        context.queue.add_after(Key("CallSession", session.meta.namespace, session.meta.name), ENDING_EVERY_S)
+        context.queue.add_after(Key("CallSession", meta.namespace, meta.name), ENDING_EVERY_S)
         return
-    kept = [name for name in session.meta.finalizers if name != SETTLE_FINALIZER]
-    if len(kept) < len(session.meta.finalizers):
-        await context.kube.set_finalizers("CallSession", session.meta, kept)
+    kept = [name for name in meta.finalizers if name != SETTLE_FINALIZER]
+    if len(kept) < len(meta.finalizers):
+        await context.kube.set_finalizers("CallSession", meta, kept)
 
 
 async def _expire(context: Context, session: Session, campaign: Campaign) -> None:

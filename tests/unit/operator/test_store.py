@@ -113,3 +113,27 @@ def test_what_came_after_a_list_had_begun_is_newer_than_the_list() -> None:
         Key("CallSession", "sales", name) for name in ("one", "two")
     }  # looked at again for nothing
     assert [(item.meta.name, item.state) for item in store.sessions("sales")] == [("one", "Canceled")]
+
+
+def test_of_what_does_not_fit_its_schema_no_earlier_version_is_acted_on_either() -> None:
+    store = Store()
+    key = Key("CallSession", "sales", "one")
+    store.apply("CallSession", body("one", 5, spec=SESSION))
+    assert store.apply("CallSession", body("one", 6, spec={**SESSION, "maxDurationSeconds": "long"})) == key
+    assert store.session("sales", "one") is None
+    assert store.sessions_of("sales", "spring") == []
+    found = store.unreadable(key)
+    assert found is not None
+    assert found.problem.startswith("spec.maxDurationSeconds: ")
+    assert store.all_keys() == [key]
+    assert store.apply("CallSession", body("one", 5, spec=SESSION)) is None  # older than what was seen
+    listing = store.listing("CallSession")
+    assert listing.take([body("one", 7, spec=SESSION)], 8) == {key}
+    assert store.unreadable(key) is None
+    assert store.session("sales", "one") is not None
+    store.apply("CallSession", body("one", 8, spec={**SESSION, "currency": 17}))
+    assert store.listing("CallSession").take([], 9) == set()
+    listing = store.listing("CallSession")
+    listing.take([], 9)
+    assert listing.end() == {key}
+    assert store.all_keys() == []

@@ -11,12 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, KEY, SUBJECTS, Books, number
-from tests.integration.operator_parts import Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
 
 from callfleet_core.contactlist import Row, read_contacts
 from callfleet_core.contacts import contact_id
 from callfleet_core.ledger import account_key
 from callfleet_core.lists import ContactLists
+from callfleet_core.runs import Run
+from callfleet_operator.apiserver import MERGE_PATCH
+from callfleet_operator.objects import Session
 from callfleet_operator.reconcile import contacts
 
 NAME, LIST = "everybody", "spring-2026"
@@ -119,6 +122,41 @@ async def test_a_wrong_import_that_is_corrected_costs_nobody_their_call(
         campaign = await running.reconcile(namespace, NAME)
         assert waiting(running, namespace) == ids(namespace, *right_or_wrong)
         assert campaign["status"]["progress"] == f"0/{len(right_or_wrong)}"
+
+
+async def test_a_run_that_comes_back_calls_those_who_were_not_called(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    await ContactLists(engine).import_rows(namespace, LIST, people(0, 1, 2), SUBJECTS)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
+    for _ in range(2):
+        await running.reconcile(namespace, NAME)
+    called, canceled, _ = sorted(running.context.store.sessions_of(namespace, NAME), key=lambda item: item.meta.name)
+    run = Run(namespace, NAME, "1")
+    await running.context.runs.finish(run, UUID(called.spec.contact_id), state="Completed", disposition="qualified")
+    sessions = f"{GROUP}/{namespace}/callsessions"
+    running.server.patch_status(namespace, called.meta.name, {"state": "Completed"})
+    running.server.request("PATCH", f"{sessions}/{canceled.meta.name}", {"spec": {"cancel": True}}, MERGE_PATCH)
+    await running.tend_sessions(namespace)
+    for run_id, due in (("2", ids(namespace, 0, 1, 2)), ("1", ids(namespace, 0, 1, 2) - _ids(called, canceled))):
+        running.server.request(
+            "PATCH", f"{GROUP}/{namespace}/campaigns/{NAME}", {"spec": {"runID": run_id}}, MERGE_PATCH
+        )
+        for _ in range(2):
+            await running.reconcile(namespace, NAME)
+            await running.tend_sessions(namespace)
+        campaign = await running.reconcile(namespace, NAME)
+        assert _waiting_in(running, namespace, run_id) == due
+    assert campaign["status"]["progress"] == "2/3"
+
+
+def _ids(*sessions: Session) -> set[str]:
+    return {item.spec.contact_id for item in sessions}
+
+
+def _waiting_in(running: Operator, namespace: str, run_id: str) -> set[str]:
+    known = running.context.store.sessions_of(namespace, NAME)
+    return _ids(*(item for item in known if item.spec.run_id == run_id and not item.is_terminal))
 
 
 async def test_one_query_finds_the_campaigns_whose_lists_changed(

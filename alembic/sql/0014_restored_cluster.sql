@@ -12,15 +12,21 @@ BEGIN
             WHERE namespace = p_namespace AND kind = p_kind AND name = p_name AND limit_uid = p_uid
         UNION ALL SELECT generation FROM campaigns
             WHERE p_kind = 'Campaign' AND namespace = p_namespace AND name = p_name AND uid = p_uid) known;
-    IF v_newest IS NULL OR v_newest <= p_generation THEN
+    -- Nor that it was gone, and is there again.
+    IF COALESCE(v_newest <= p_generation, true) AND NOT EXISTS (
+        SELECT 1 FROM campaigns WHERE p_kind = 'Campaign' AND namespace = p_namespace AND name = p_name AND uid = p_uid
+            AND closed) THEN
         RETURN false;
     END IF;
+    -- In the order of all functions: campaigns, then accounts by their id.
+    UPDATE campaigns SET generation = p_generation, closed = false
+        WHERE p_kind = 'Campaign' AND namespace = p_namespace AND name = p_name AND uid = p_uid
+        AND (generation > p_generation OR closed);
+    PERFORM 1 FROM accounts WHERE namespace = p_namespace AND kind = p_kind AND name = p_name AND limit_uid = p_uid
+        ORDER BY id FOR NO KEY UPDATE;
     UPDATE accounts SET limit_generation = p_generation
         WHERE namespace = p_namespace AND kind = p_kind AND name = p_name AND limit_uid = p_uid
         AND limit_generation > p_generation;
-    UPDATE campaigns SET generation = p_generation, closed = false
-        WHERE p_kind = 'Campaign' AND namespace = p_namespace AND name = p_name AND uid = p_uid
-        AND generation > p_generation;
     INSERT INTO audit_log (actor, action, subject, reason, before, after) VALUES ('callfleet-operator',
         'generation.forget', p_namespace || '/' || p_kind || '/' || p_name, 'the cluster was restored from a backup',
         jsonb_build_object('generation', v_newest), jsonb_build_object('generation', p_generation));

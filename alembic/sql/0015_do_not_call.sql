@@ -1,6 +1,6 @@
 -- Numbers that nobody may call: in a namespace, or ('') in the whole installation. By their keyed hash, so that a person
 -- who was erased, or is not known yet, is on it too. `source`: opt-out (said in a call), or manual.
-CREATE TABLE do_not_call (
+CREATE TABLE IF NOT EXISTS do_not_call (
     number_hash text NOT NULL,
     namespace text NOT NULL,
     source text NOT NULL CHECK (source IN ('opt-out', 'manual')),
@@ -26,23 +26,15 @@ CREATE OR REPLACE FUNCTION gate(p_contact uuid, p_account_sid text) RETURNS TABL
 $$;
 
 -- A wish takes effect in the transaction that stores it, whoever stores it.
-CREATE FUNCTION keep_opt_out() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+CREATE OR REPLACE FUNCTION keep_opt_out() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     INSERT INTO do_not_call (number_hash, namespace, source, attempt_id)
         SELECT number_hash, namespace, 'opt-out', NEW.id FROM contacts WHERE id = NEW.contact_id
         ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
-CREATE TRIGGER calls_keep_opt_out AFTER INSERT OR UPDATE OF disposition ON calls
-    FOR EACH ROW WHEN (NEW.disposition = 'optedOut') EXECUTE FUNCTION keep_opt_out();
-
-INSERT INTO do_not_call (number_hash, namespace, source, attempt_id, since)
-    SELECT DISTINCT ON (c.number_hash, c.namespace) c.number_hash, c.namespace, 'opt-out', k.id, k.created_at
-    FROM calls k JOIN contacts c ON c.id = k.contact_id WHERE k.disposition = 'optedOut'
-    ORDER BY c.number_hash, c.namespace, k.created_at;
-
 -- Puts a number on the list, or takes it off, by somebody's word; answers whether that changed anything.
-CREATE FUNCTION do_not_call_set(p_namespace text, p_number_hash text, p_listed boolean, p_actor text, p_reason text)
+CREATE OR REPLACE FUNCTION do_not_call_set(p_namespace text, p_number_hash text, p_listed boolean, p_actor text, p_reason text)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_before do_not_call%ROWTYPE;
@@ -73,6 +65,8 @@ BEGIN
     ELSIF EXISTS (SELECT 1 FROM dial_attempts WHERE contact_id = p_contact AND state IN ('granted', 'dialing', 'placed')) THEN
         RETURN 'open';
     END IF;
+    -- Attempts before calls, as whoever records how a call ended: evidence may come late.
+    PERFORM 1 FROM dial_attempts WHERE contact_id = p_contact ORDER BY id FOR NO KEY UPDATE;
     UPDATE contacts SET phone = NULL, name = NULL, key_version = NULL, wrapped_key = NULL,
         erased_at = COALESCE(erased_at, clock_timestamp()) WHERE id = p_contact;
     UPDATE consents SET revoked_at = COALESCE(revoked_at, clock_timestamp()), source = '(erased ' || id || ')' WHERE contact_id = p_contact;
@@ -87,3 +81,8 @@ BEGIN
     RETURN 'erased';
 END $$;
 REVOKE EXECUTE ON FUNCTION keep_opt_out(), do_not_call_set(text, text, boolean, text, text) FROM PUBLIC;
+
+-- Last, since calls wait for it: the earlier ones are read when this is committed (0015_earlier_calls.sql).
+DROP TRIGGER IF EXISTS calls_keep_opt_out ON calls;
+CREATE TRIGGER calls_keep_opt_out AFTER INSERT OR UPDATE OF disposition ON calls
+    FOR EACH ROW WHEN (NEW.disposition = 'optedOut') EXECUTE FUNCTION keep_opt_out();

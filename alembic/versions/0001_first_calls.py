@@ -66,6 +66,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drops everything but the roles, which other databases of the server may use."""
+    # What later revisions leave in force when they are taken away.
+    op.execute("DROP TRIGGER IF EXISTS calls_keep_opt_out ON calls")
+    op.execute("DROP FUNCTION IF EXISTS keep_opt_out, do_not_call_set")
+    op.execute("DROP TABLE IF EXISTS do_not_call")
     for function in _FUNCTIONS:
         op.execute(f"DROP FUNCTION {function}")
     for table in _TABLES:

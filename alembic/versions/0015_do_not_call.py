@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from alembic import op
+
 from callfleet_core.db.scripts import run_script
 
 revision = "0015"
@@ -11,10 +13,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds the list, and the gate that asks it; who said so in an earlier call is on it."""
+    """Adds the list, and the gate that asks it; then who said so in an earlier call is put on it, beside new calls."""
     run_script("0015_do_not_call.sql")
+    with op.get_context().autocommit_block():
+        run_script("0015_earlier_calls.sql")
 
 
 def downgrade() -> None:
-    """Takes the list away: a release before calls them again."""
-    run_script("0015_down.sql")
+    """Leaves the list and the gate in force: a release before knows neither, but must not call who is on it.
+
+    They go with the tables that they stand on (0001).
+    """

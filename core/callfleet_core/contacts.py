@@ -103,7 +103,7 @@ class ContactBook:
         """Says what begin_dial may count on: suspended or deleted campaigns dial nobody, the others at their pace and
         in their hours (as `hours_open` reads them; None: at any hour).
 
-        False, and nothing changed, where a later generation of the same object was mirrored before.
+        False, and nothing changed, where a later generation of the same object was mirrored before, or it was gone.
         """
         async with fenced(self._engine, self._epoch) as connection:
             done = await connection.execute(
@@ -192,8 +192,9 @@ INSERT INTO campaigns (namespace, name, uid, generation, suspended, closed, call
 VALUES (:namespace, :name, :uid, :generation, :suspended, :closed, :pace, CAST(:hours AS jsonb))
 ON CONFLICT (namespace, name) DO UPDATE SET uid = EXCLUDED.uid, generation = EXCLUDED.generation,
     suspended = EXCLUDED.suspended, calls_per_second = EXCLUDED.calls_per_second, hours = EXCLUDED.hours,
-    closed = EXCLUDED.closed OR (campaigns.closed AND campaigns.uid = EXCLUDED.uid)
-WHERE campaigns.uid <> EXCLUDED.uid OR campaigns.generation <= EXCLUDED.generation
+    closed = EXCLUDED.closed
+WHERE campaigns.uid <> EXCLUDED.uid OR (campaigns.generation <= EXCLUDED.generation
+    AND (EXCLUDED.closed OR NOT campaigns.closed))
 """
 _NEXT_DIALS = """
 SELECT namespace, name, next_dial_at FROM campaigns

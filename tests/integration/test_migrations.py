@@ -13,13 +13,23 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD, RING, SUBJECTS, billed, open_books
+from tests.integration.books import (
+    ACCOUNT_SID,
+    NAMESPACE,
+    POD,
+    RING,
+    SUBJECTS,
+    billed,
+    number,
+    open_books,
+)
 
 from callfleet_core.contacts import session_name
 from callfleet_core.db.engine import create_engine as create_async_engine
 from callfleet_core.db.engine import database_url as sqlalchemy_url
 from callfleet_core.db.migrate import current_revision, head_revision, migrate, revisions, wait_for_schema
 from callfleet_core.db.models import Base
+from callfleet_core.donotcall import DoNotCallList
 from callfleet_core.errors import SchemaError
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
@@ -71,7 +81,7 @@ def test_a_downgrade_leaves_nothing_behind(empty_database_url: str) -> None:
 # What a release before would have had in it, and must have after any way there and back.
 KEPT = (
     "contacts", "consents", "campaigns", "campaign_contacts", "accounts", "dial_attempts", "holds", "ledger_entries",
-    "cost_lines", "calls", "conversations", "lead_scores", "call_usage",
+    "cost_lines", "calls", "conversations", "lead_scores", "call_usage", "do_not_call",
 )  # fmt: skip
 
 
@@ -92,6 +102,7 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(
         await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage)
         await books.ended(attempt, "completed", duration_s=70)
         await books.ledger.settle(attempt, billed(70))
+    await DoNotCallList(engine, SUBJECTS).put("", number(7), actor="ada", reason="a letter")
     before = await _content(engine)
     assert all(before.values()), before
     await engine.dispose()
@@ -101,6 +112,23 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(
     for target in reversed(revisions()):
         migrate(database_url, target)
     assert await _content(engine) == before
+    await engine.dispose()
+
+
+async def test_who_is_on_the_do_not_call_list_is_not_called_by_the_release_before_it(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    books = await open_books(engine, people=2)
+    list_ = DoNotCallList(engine, SUBJECTS)
+    for index in range(2):
+        attempt = await books.held(index)
+        await books.dialed(attempt, f"CA{index:032d}")
+        await books.ended(attempt)
+        await books.sql("UPDATE calls SET disposition = 'optedOut' WHERE id = :id", id=attempt)
+    await list_.take_off(NAMESPACE, number(1), actor="ada", reason="they asked for it")
+    migrate(database_url, "0014", down=True)
+    assert await books.contacts.refusals([(each, ACCOUNT_SID) for each in books.people]) == ["DoNotCall", None]
+    migrate(database_url)
+    assert await books.contacts.refusals([(each, ACCOUNT_SID) for each in books.people]) == ["DoNotCall", None]
     await engine.dispose()
 
 

@@ -28,12 +28,13 @@ class WindowKind(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """A span of time with a limit of its own: [start, end) in UTC, both None for Total."""
+    """A span of time with a limit of its own: [start, end) in UTC, by midnights of `zone`; all None for Total."""
 
     kind: WindowKind
     key: str
     start: datetime | None = None
     end: datetime | None = None
+    zone: str | None = None
 
 
 TOTAL = Window(WindowKind.TOTAL, "total")
@@ -67,13 +68,12 @@ def window_at(kind: WindowKind, zone: ZoneInfo, now: datetime) -> Window:
     """The window of that kind which holds `now`."""
     today = now.astimezone(zone).date()
     if kind is WindowKind.DAILY:
-        return Window(
-            kind, f"daily/{today.isoformat()}", _midnight(today, zone), _midnight(today + timedelta(days=1), zone)
-        )
+        tomorrow = today + timedelta(days=1)
+        return Window(kind, f"daily/{today.isoformat()}", _midnight(today, zone), _midnight(tomorrow, zone), zone.key)
     if kind is WindowKind.MONTHLY:
         first = today.replace(day=1)
         following = (first + timedelta(days=32)).replace(day=1)
-        return Window(kind, f"monthly/{first:%Y-%m}", _midnight(first, zone), _midnight(following, zone))
+        return Window(kind, f"monthly/{first:%Y-%m}", _midnight(first, zone), _midnight(following, zone), zone.key)
     return TOTAL
 
 

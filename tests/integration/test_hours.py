@@ -157,6 +157,30 @@ async def test_the_hour_is_that_of_the_dial_whatever_it_had_to_wait_for(books: B
     assert (await dial).reason == "OutsideCallingHours"
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("INSERT INTO do_not_call (number_hash, namespace, source) SELECT number_hash, '', 'manual' FROM contacts",
+         "DoNotCall"),
+        ("UPDATE accounts SET window_end = clock_timestamp(), window_start = '2026-01-01'", "WindowClosed"),
+        ("UPDATE dial_attempts SET expires_at = clock_timestamp() WHERE false", None),
+    ],
+    ids=["listed", "midnight", "nothing"],
+)  # fmt: skip
+async def test_what_happens_while_a_dial_waits_for_its_carriers_pace_counts(
+    books: Books, change: str, reason: str | None
+) -> None:
+    attempt = await books.held()
+    async with books.engine.begin() as other:
+        await other.execute(text("SELECT 1 FROM carrier_accounts FOR UPDATE"))
+        dial = asyncio.create_task(books.dialing.begin_dial(attempt, POD, uuid4()))
+        await _waits_for_a_lock(books)
+        async with books.engine.begin() as third:
+            await third.execute(text(change))
+    decision = await dial
+    assert (decision.verdict, decision.reason) == (("go", None) if reason is None else ("refused", reason))
+
+
 async def test_new_hours_wait_for_the_dials_that_go_by_the_old_ones(books: Books) -> None:
     await keep(books, Hours(ALWAYS.windows, "Etc/UTC"))
     attempt = await books.held(0)

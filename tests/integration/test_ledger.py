@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
+    ACCOUNT_SID,
     BUDGET,
     CAMPAIGN,
     HOLD_MICROS,
@@ -26,8 +28,9 @@ from tests.integration.books import (
 from callfleet_core.dialing import DialStore, EndEvidence
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import Run
-from callfleet_core.windows import TOTAL, Window, WindowKind
+from callfleet_core.windows import TOTAL, Window, WindowKind, time_zone, window_at
 
 
 @pytest.fixture
@@ -388,6 +391,45 @@ async def test_a_windows_bounds_never_move(books: Books) -> None:
     balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, TODAY))
     assert balance is not None
     assert (balance.window_end, balance.limit_micros) == (TODAY.end, 2_000_000)
+
+
+async def test_a_budget_that_is_made_again_by_other_midnights_has_no_second_today(books: Books) -> None:
+    now = datetime(2026, 11, 29, 23, 30, tzinfo=UTC)  # the 30th in Berlin, the 29th in New York
+    here, there, later = (
+        window_at(WindowKind.DAILY, time_zone(zone), at)
+        for zone, at in (
+            ("America/New_York", now), ("Europe/Berlin", now), ("Europe/Berlin", now + timedelta(days=1)),
+        )
+    )  # fmt: skip
+    assert await books.limit(1_000_000, window=here) is LimitResult.APPLIED
+    assert await books.limit(1_000_000, window=there, uid="budget-2") is LimitResult.TIME_ZONE_MISMATCH
+    assert await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, there)) is None
+    assert await books.limit(1_000_000, window=later, uid="budget-2") is LimitResult.APPLIED
+    # The same date by other midnights is the same account: its bounds stay, and nobody changes its limit either.
+    same = window_at(WindowKind.DAILY, time_zone("Europe/Berlin"), datetime(2026, 11, 29, 12, tzinfo=UTC))
+    assert same.key == here.key
+    assert await books.limit(9_000_000, window=same, uid="budget-2") is LimitResult.TIME_ZONE_MISMATCH
+    balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, here))
+    assert balance is not None
+    assert (balance.limit_micros, balance.window_end) == (1_000_000, here.end)
+
+
+async def test_a_call_without_a_sid_has_no_price_to_be_corrected(books: Books) -> None:
+    attempt = await books.held()
+    await books.dialing.begin_dial(attempt, POD, uuid4())
+    await books.ended(attempt, "failed", None)  # evidence by the attempt's id; the carrier's SID was never told
+    await books.ledger.settle(attempt, [])
+    bill = Reconciliations(books.engine, lambda: books.ledger.epoch)
+    assert await bill.correct(attempt, CarrierDay(ACCOUNT_SID, datetime.now(UTC).date()), 80) is None
+    assert await books.budget() == (0, 0)
+
+
+async def test_an_account_of_a_release_before_learns_its_zone(books: Books) -> None:
+    window = window_at(WindowKind.DAILY, time_zone("America/New_York"), datetime.now(UTC))
+    await books.limit(1_000_000, window=replace(window, zone=None))
+    assert await books.limit(1_000_000, window=window) is LimitResult.APPLIED
+    other = replace(window, zone="Europe/Berlin")
+    assert await books.limit(1_000_000, window=other) is LimitResult.TIME_ZONE_MISMATCH
 
 
 async def test_one_budget_has_one_currency_in_all_its_windows(books: Books) -> None:

@@ -231,6 +231,7 @@ class Account(Base):
     limit_uid: Mapped[str]
     limit_generation: Mapped[int] = mapped_column(BigInteger)
     limit_epoch: Mapped[int] = mapped_column(BigInteger)
+    time_zone: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
 

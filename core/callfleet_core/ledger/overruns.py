@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callfleet_core.attempts import MAX_ACTOR, MAX_REASON
+from callfleet_core.audit import word
 from callfleet_core.errors import CallFleetError
 
 
 class NotOverrunError(CallFleetError):
-    """An account that nobody needs to look at, or a word without a name or a reason; nothing was changed."""
+    """An account that nobody needs to look at; nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,9 @@ class OverrunDesk:
     async def clear(self, accounts: Sequence[str], actor: str, reason: str) -> None:
         """Lets accounts go on, in all windows of their kind, all of them or none. Audited.
 
-        Raises NotOverrunError, with nothing changed, where one of them is not overrun.
+        Raises NotOverrunError, with nothing changed, where one of them is not overrun, and WordMissingError.
         """
-        who, why = actor.strip(), reason.strip()
-        if not 0 < len(who) <= MAX_ACTOR:
-            raise NotOverrunError(f"say who has looked (--actor), in at most {MAX_ACTOR} characters")
-        if not 0 < len(why) <= MAX_REASON:
-            raise NotOverrunError(f"say what was wrong (--reason), in at most {MAX_REASON} characters")
+        who, why = word(actor, reason)
         async with self._engine.begin() as connection:
             answer = await connection.execute(
                 text("SELECT overrun_clear(:accounts, :actor, :reason)"),

@@ -36,11 +36,14 @@ class HoldResult(StrEnum):
 
 
 class LimitResult(StrEnum):
-    """What became of a limit: in force, older than the one in force, or in another currency than the account."""
+    """What became of a limit: in force, or older than the one in force; in another currency than the account, or for a
+    day or month that overlaps one of another time zone: then nothing was changed.
+    """
 
     APPLIED = "Applied"
     STALE = "Stale"
     CURRENCY_MISMATCH = "CurrencyMismatch"
+    TIME_ZONE_MISMATCH = "TimeZoneMismatch"
 
 
 @dataclass(frozen=True)

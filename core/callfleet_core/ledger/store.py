@@ -93,7 +93,7 @@ class Ledger:
         """Puts an object's limit in force, unless a newer one is."""
         answer = await self._write(
             "ledger_set_limit(:epoch, :namespace, :kind, :name, :window, :start, :end, :currency,"
-            " CAST(:limit AS bigint), :suspended, :uid, :generation)",
+            " CAST(:limit AS bigint), :suspended, :uid, :generation, :zone)",
             epoch=self._epoch,
             namespace=namespace,
             kind=kind,
@@ -106,6 +106,7 @@ class Ledger:
             suspended=suspended,
             uid=uid,
             generation=generation,
+            zone=window.zone,
         )
         return LimitResult(answer)
 

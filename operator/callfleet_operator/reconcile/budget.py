@@ -11,17 +11,26 @@ from callfleet_core.windows import TimeZoneError, Window
 from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
-from callfleet_operator.plan.limits import limits_now
+from callfleet_operator.plan.limits import limits_now, wanted_in_force
 from callfleet_operator.plan.session import condition
 from callfleet_operator.reconcile import restored, unreadable
 
 LOOK = "correct the price list, then change the Budget or run `callfleet ledger overruns`"
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
-CURRENCY_MESSAGE = (
-    "the ledger keeps this name in another currency: a currency cannot be changed, not even by deleting the object; "
-    "use another name"
-)
+# What keeps an object from being served though the API server took it: reason and message.
+MISMATCHES = {
+    LimitResult.CURRENCY_MISMATCH: (
+        "CurrencyMismatch",
+        "the ledger keeps this name in another currency: a currency cannot be changed, not even by deleting the object;"
+        " use another name",
+    ),
+    LimitResult.TIME_ZONE_MISMATCH: (
+        "TimeZoneMismatch",
+        "the ledger keeps this name by the midnights of another time zone: until its day, or month, is over there is no"
+        " second one; wait, or use another name",
+    ),
+}
 
 
 async def reconcile(context: Context, key: Key) -> None:
@@ -33,10 +42,12 @@ async def reconcile(context: Context, key: Key) -> None:
         if (found := context.store.unreadable(key)) is not None:
             await unreadable.tell(context, "Budget", found)
         return
+    now = context.now()
+    in_force = wanted_in_force(budget, now)
     try:
-        limits = limits_now(budget.spec.limits, budget.spec.time_zone, context.now())
+        limits = limits_now(budget.spec.limits, budget.spec.time_zone, now)
     except TimeZoneError as error:
-        context.in_force[key] = budget.meta.version
+        context.in_force[key] = in_force
         await _write(context, budget, _stalled(budget, "InvalidTimeZone", str(error), context))
         return
     result = await put_in_force(
@@ -47,9 +58,9 @@ async def reconcile(context: Context, key: Key) -> None:
         budget.spec.currency,
         suspended=budget.spec.suspend or budget.meta.deleted,
     )
-    context.in_force[key] = budget.meta.version
-    if result is LimitResult.CURRENCY_MISMATCH:
-        await _write(context, budget, _stalled(budget, "CurrencyMismatch", CURRENCY_MESSAGE, context))
+    context.in_force[key] = in_force
+    if result in MISMATCHES:
+        await _write(context, budget, _stalled(budget, *MISMATCHES[result], context))
         return
     if result is LimitResult.STALE:
         return  # what was seen is older than what is in force: the newer one comes
@@ -87,7 +98,7 @@ async def _set_limits(
             uid=meta.uid,
             generation=meta.generation,
         )
-        if result is LimitResult.CURRENCY_MISMATCH:
+        if result in MISMATCHES:
             return result
         worst = result if result is not LimitResult.APPLIED else worst
     return worst

@@ -5,34 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from callfleet_core.ledger import account_key
+from callfleet_core.errors import CallFleetError
+from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import Window, WindowKind, time_zone, window_at
 from callfleet_operator.context import Context
+from callfleet_operator.reconcile import budget
 
 EVERY_S = 5.0
 KIND, NAME = "Installation", "uncovered"
 
 
+class InstallationError(CallFleetError):
+    """What the installation is set to cannot be put in force."""
+
+
 async def reconcile(context: Context) -> None:
-    """Puts the environment's limits in force for today and this month."""
-    await put_in_force(context, context.now())
+    """Puts the environment's limits in force for today and this month. Raises InstallationError."""
+    results = await put_in_force(context, context.now())
+    if wrong := results & budget.MISMATCHES.keys():
+        reasons = "; ".join(": ".join(budget.MISMATCHES[each]) for each in sorted(wrong))
+        raise InstallationError(f"the limits of uncovered calls are not in force: {reasons}")
 
 
-async def put_in_force(context: Context, at: datetime) -> None:
-    """Puts the environment's limits in force for the day and the month of an instant."""
-    for window, limit_micros in _limits(context, at).items():
-        await context.ledger.set_limit(
-            namespace="",
-            kind=KIND,
-            name=NAME,
-            window=window,
-            currency=context.settings.callfleet_currency,
-            limit_micros=limit_micros,
-            suspended=False,
-            uid=NAME,
-            generation=1,
-        )
+async def put_in_force(context: Context, at: datetime) -> set[LimitResult]:
+    """Puts the environment's limits in force for the day and the month of an instant; what became of them."""
+    return {await _set(context, window, limit_micros) for window, limit_micros in _limits(context, at).items()}
+
+
+async def _set(context: Context, window: Window, limit_micros: int) -> LimitResult:
+    return await context.ledger.set_limit(
+        namespace="",
+        kind=KIND,
+        name=NAME,
+        window=window,
+        currency=context.settings.callfleet_currency,
+        limit_micros=limit_micros,
+        suspended=False,
+        uid=NAME,
+        generation=1,
+    )
 
 
 def keys(context: Context, at: datetime) -> tuple[str, ...]:

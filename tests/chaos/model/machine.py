@@ -18,7 +18,6 @@ from tests.chaos.model.facts import (
     PEOPLE,
     PODS,
     RUNS,
-    STALE,
     STEP_S,
     Attempt,
     Charge,
@@ -29,6 +28,7 @@ from tests.chaos.model.facts import (
     Place,
 )
 from tests.chaos.model.invariants import Watch
+from tests.chaos.model.money import are_two_todays
 from tests.chaos.model.protocol import VOICE, Protocol
 
 from callfleet_core.windows import TOTAL, Window, WindowKind, time_zone, window_at
@@ -48,6 +48,12 @@ _pods = st.sampled_from((None, None, PODS[0], PODS[0], PODS[1]))
 _amounts = st.sampled_from((10, 20, 30, 70))
 _which_accounts = st.lists(st.integers(0, 9), min_size=0, max_size=4, unique=True)
 _usually = st.sampled_from((True, True, True, False))
+
+
+def zones_of(owner: Owner) -> tuple[str, str]:
+    """An owner's time zone, and the other one."""
+    own = OWNERS.index(owner) % len(ZONES)
+    return ZONES[own], ZONES[1 - own]
 
 
 def _id(number: int) -> UUID:
@@ -141,34 +147,41 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         leader=_leaders, which=st.integers(0, 3), total=st.booleans(), kind=st.sampled_from(list(WindowKind)),
-        zone=st.sampled_from(ZONES), limit=st.sampled_from((None, 0, 40, 100, 160)), generation=st.integers(-1, 1),
-        uid=st.sampled_from(("1", "1", "1", "2")), currency=st.sampled_from((CURRENCY, CURRENCY, CURRENCY, "EUR")),
+        moved=st.sampled_from((False, False, True)), limit=st.sampled_from((None, 0, 40, 100, 160)),
+        generation=st.integers(-1, 1), uid=st.sampled_from(("1", "1", "1", "2")),
+        currency=st.sampled_from((CURRENCY, CURRENCY, CURRENCY, "EUR")),
         suspended=st.sampled_from((False, False, False, True)),
     )  # fmt: skip
     def limit(
-        self, leader: int, which: int, total: bool, kind: WindowKind, zone: str, limit: int | None,
+        self, leader: int, which: int, total: bool, kind: WindowKind, moved: bool, limit: int | None,
         generation: int, uid: str, currency: str, suspended: bool,
     ) -> None:  # fmt: skip
-        """An object says what may be spent: anew, again, or as it said before."""
+        """An object says what may be spent: anew, again, as it said before, or, made again, by other midnights."""
         owner = OWNERS[which]
-        window = TOTAL if total else window_at(kind, time_zone(zone), self.books.now)
+        window = TOTAL if total else self._window(kind, owner, moved=moved)
         self.generations[owner] += max(0, generation)
         self._limit(
             leader, owner, window, limit=limit, generation=self.generations[owner] + min(0, generation), uid=uid,
             currency=currency, suspended=suspended,
         )  # fmt: skip
 
-    @rule(leader=_leaders, zone=st.sampled_from(ZONES), days=st.sampled_from((0, 1, 1, 30)))
-    def renew(self, leader: int, zone: str, days: int) -> None:
+    @rule(leader=_leaders, days=st.sampled_from((0, 1, 1, 30)))
+    def renew(self, leader: int, days: int) -> None:
         """A day or a month goes by, and the operator puts what is in force into new windows."""
         self.ask("pass_time", days * 1728 * STEP_S)
         newest = {(each.owner, each.window.kind): each for each in self.books.accounts.values()}
         for (owner, kind), each in newest.items():
-            window = window_at(kind, time_zone(zone), self.books.now)
+            window = self._window(kind, owner)
             self._limit(
                 leader, owner, window, limit=each.limit, generation=each.generation, uid=each.uid,
                 currency=each.currency, suspended=each.suspended,
             )  # fmt: skip
+
+    def _window(self, kind: WindowKind, owner: Owner, *, moved: bool = False) -> Window:
+        """Now's window; `moved`: by the other zone's midnights, where one of its own is open already."""
+        own, others = (window_at(kind, time_zone(each), self.books.now) for each in zones_of(owner))
+        known = (each.window for each in self.books.accounts.values() if each.owner == owner)
+        return others if moved and any(are_two_todays(each, others) for each in known) else own
 
     def _limit(
         self, leader: int, owner: Owner, window: Window, *, limit: int | None, generation: int, uid: str = "1",
@@ -332,11 +345,42 @@ class LedgerMachine(RuleBasedStateMachine):
         self._call(leader, CAMPAIGNS[0], person, end)
 
     def _call(self, leader: int, campaign: str, person: int, end: str) -> None:
+        if self._grant(leader, campaign, person) is not None:
+            self.go_on(0, 4, end)
+
+    def _grant(self, leader: int, campaign: str, person: int) -> Attempt | None:
+        """Holds for a call as it should be; the attempt, if it was granted."""
         place = Place(campaign, RUNS[0], person)
         number = 1 + sum(1 for _ in self.books.attempts_of(place))
         item = Item(self.next_id(), place, number, 20, self._covering(place))
-        if self.ask("hold", self.epochs[-1 - leader], [item]) != STALE and item.id in self.books.attempts:
-            self.go_on(0, 4, end)
+        self.ask("hold", self.epochs[-1 - leader], [item])
+        return self.books.attempts.get(item.id)
+
+    @rule(person=st.integers(0, PEOPLE - 1), hours=st.sampled_from(HOURS), pause_s=st.sampled_from((0, 40)))
+    def reschedule(self, person: int, hours: str, pause_s: int) -> None:
+        """Between holds and dials somebody applies other hours, or another pace."""
+        campaign, others = CAMPAIGNS[person % len(CAMPAIGNS)], (person, (person + 1) % PEOPLE)
+        granted = [attempt for each in others if (attempt := self._grant(0, campaign, each)) is not None]
+        self.ask("mirror_campaign", campaign, False, hours, pause_s)
+        for attempt in granted:
+            self.ask("begin_dial", attempt.item.id, attempt.item.pod, self.next_id())
+
+    @rule(person=st.integers(0, PEOPLE - 1), days=st.sampled_from((0, 1, 1)), looked=st.booleans())
+    def overspend(self, person: int, days: int, looked: bool) -> None:
+        """A call costs more than was held. Perhaps a day passes; perhaps somebody looks; the next one is asked for."""
+        today, generation = self._window(WindowKind.DAILY, BUDGETS[0]), self.generations[BUDGETS[0]]
+        self._limit(0, BUDGETS[0], today, limit=160, generation=generation)
+        attempt = self._grant(0, CAMPAIGNS[0], person)
+        if attempt is None:
+            return
+        self.go_on(0, 3, "completed")
+        self._settle(0, Charge(attempt.item.id, self._lines(attempt, "completed", over=True), "completed"))
+        self.renew(0, days)
+        overrun = [key for key, account in self.books.accounts.items() if account.overrun]
+        if looked and overrun:
+            self.ask("clear_overruns", overrun[-1:])
+            self.renew(0, 0)
+        self._grant(0, CAMPAIGNS[0], (person + 1) % PEOPLE)
 
     @invariant()
     def the_books_are_right(self) -> None:

@@ -60,6 +60,8 @@ class Money:
             return STALE
         if any(account.owner == owner and account.currency != currency for account in self.accounts.values()):
             return "CurrencyMismatch"
+        if any(each.owner == owner and are_two_todays(each.window, window) for each in self.accounts.values()):
+            return "TimeZoneMismatch"
         new = Account(owner, window, currency, limit, suspended, uid, generation)
         known = self.accounts.setdefault(key_of(owner, window), new)
         if known.uid == uid and generation < known.generation:
@@ -135,6 +137,15 @@ class Money:
             account.held += held
             account.spent += spent
             self.entries.append(Entry(attempt, key, kind, number, held, spent, account.limit))
+
+
+def are_two_todays(one: Window, other: Window) -> bool:
+    """Two days, or two months, at the same time, by the midnights of two time zones."""
+    if one.kind is not other.kind or one.zone == other.zone:
+        return False
+    if one.start is None or one.end is None or other.start is None or other.end is None:
+        return False
+    return one.start < other.end and other.start < one.end
 
 
 def _is_before(window: Window, other: Window) -> bool:

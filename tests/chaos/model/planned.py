@@ -25,7 +25,7 @@ from tests.chaos.model.facts import (
     Place,
     hours_named,
 )
-from tests.chaos.model.machine import BUDGETS, OWNERS, ZONES, LedgerMachine
+from tests.chaos.model.machine import BUDGETS, OWNERS, LedgerMachine, zones_of
 
 from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
@@ -85,7 +85,7 @@ class PlannedMachine(LedgerMachine):
     def start_sessions(self) -> None:
         """Everybody is to be called by both campaigns."""
         self.sessions = {place: {} for place in self.books.done if place.run == RUNS[0]}
-        self.limits[BUDGETS[0]] = Limits(daily="0.00006", total="0.00015", zone=ZONES[0])
+        self.limits[BUDGETS[0]] = Limits(daily="0.00006", total="0.00015", zone=zones_of(BUDGETS[0])[0])
 
     @rule(
         which=st.integers(0, len(OWNERS) - 1), daily=st.sampled_from((None, "0.00003", "0.00006")),
@@ -95,7 +95,7 @@ class PlannedMachine(LedgerMachine):
         """Somebody applies other limits."""
         owner = OWNERS[which]
         self.generations[owner] += 1
-        self.limits[owner] = Limits(daily, monthly, total, ZONES[which % len(ZONES)])
+        self.limits[owner] = Limits(daily, monthly, total, zones_of(owner)[0])
 
     @rule(amount=st.sampled_from((10, 20, 35)), slots=st.integers(1, 6), room=st.integers(1, 6))
     def cycle(self, amount: int, slots: int, room: int) -> None:

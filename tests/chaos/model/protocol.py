@@ -312,6 +312,8 @@ class Protocol(Money):
         attempt = self.attempts.get(id_)
         if attempt is None or attempt.state != "settled" or attempt.is_late or attempt.end_status in NOT_FINAL:
             return None
+        if attempt.sid is None:
+            return None  # no call of the carrier's list
         delta = price - attempt.costs.get(VOICE, 0) - attempt.costs.get(CORRECTION, 0)
         if delta == 0:
             return None

@@ -161,7 +161,7 @@ class Engine:
             subjects=subjects,
             dialing=DialStore(engine, epoch=lambda: ledger.epoch),
             carriers=carriers,
-            costs=CostCalculator(load_prices()),
+            costs=CostCalculator(load_prices(settings.callfleet_prices_file)),
             models=outside.models(settings, self._model_changed),
             now=outside.now,
         )

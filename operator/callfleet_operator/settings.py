@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -63,6 +64,9 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
     )
     callfleet_currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="Of these two limits.")
     callfleet_time_zone: str = Field(default="UTC", description="Of these two limits' days and months.")
+    callfleet_prices_file: Path | None = Field(
+        default=None, description="Price lists of the installation's own, read at the start; none: those shipped."
+    )
     ollama_base_url: str = Field(
         default="", description="Where models are looked for; empty: nowhere, they are taken to be there."
     )
@@ -87,9 +91,9 @@ class OperatorSettings(DatabaseSettings, CarrierSettings, LogSettings):
         default=None, description="Tests only: the name of a pause point at which the operator waits to be killed."
     )
 
-    @field_validator("callfleet_test_pause")
+    @field_validator("callfleet_test_pause", "callfleet_prices_file", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: str | None) -> str | None:
+    def _empty_is_none(cls, value: object) -> object:
         return value or None
 
     @field_validator("callfleet_encryption_keys")

@@ -26,10 +26,15 @@ VALUES: dict[str, Any] = {
 @cache
 def manifests() -> tuple[dict[str, Any], ...]:
     """Every object of an installation with VALUES."""
+    return rendered()
+
+
+def rendered(**more: Any) -> tuple[dict[str, Any], ...]:
+    """Every object of an installation with VALUES and more."""
     command = [str(program("helm", "helm")), "template", "callfleet", str(checkout() / "charts" / "callfleet"),
                "--namespace", "callfleet", "--values", "-"]  # fmt: skip
     done = subprocess.run(
-        command, input=yaml.safe_dump(VALUES), capture_output=True, text=True, check=False, timeout=60
+        command, input=yaml.safe_dump(VALUES | more), capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return tuple(body for body in yaml.safe_load_all(done.stdout) if body)

@@ -128,7 +128,9 @@ def load_prices(path: Path | None = None) -> PriceBook:
     try:
         data = tomllib.loads(source.read_text())
         lists = [PriceList.model_validate(item) for item in data.get("list", [])]
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise PricingError(f"the price lists at {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PricingError(f"the price lists are not TOML: {error}") from error
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False))

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.contactlist import EMPTY, ContactListError, Row, same_number
 from callfleet_core.contacts import ContactIn, keep_zones
+from callfleet_core.db.patience import statements_within
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.privacy import keep_names
 from callfleet_core.subjects import Subjects
@@ -96,8 +97,11 @@ class ContactLists:
         """
         async with self._engine.begin() as connection:  # of its own: the row that it locks is everybody's
             await assert_hash_key(connection, subjects)
-        async with self._engine.connect() as connection, connection.begin() as transaction:
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{IMPORT_TIMEOUT_S}s'"))
+        async with (
+            self._engine.connect() as connection,
+            connection.begin() as transaction,
+            statements_within(connection, IMPORT_TIMEOUT_S),
+        ):
             await connection.execute(text(_STAGE))
             problems = await _stage(connection, _Staging(namespace, subjects), rows, on_progress)
             await problems.add_same_numbers(connection)
@@ -119,8 +123,7 @@ class ContactLists:
 
         Campaigns that name it call nobody of it any more. Raises ContactListError when there is none.
         """
-        async with self._engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{IMPORT_TIMEOUT_S}s'"))
+        async with self._engine.begin() as connection, statements_within(connection, IMPORT_TIMEOUT_S):
             names = {"namespace": namespace, "name": name}
             contacts = await connection.scalar(text(_DELETE), names)
             if contacts is None:

@@ -18,14 +18,18 @@ class BoundedConnection(AsyncConnection[Any]):
     """psycopg's connection; where no answer comes within ANSWER_TIMEOUT_S, it is closed.
 
     What was asked may then have happened or not, as with a connection that was cut. Raises OperationalError.
+    `answer_timeout_s` is raised, and put back, by whoever asks for what takes longer.
     """
+
+    answer_timeout_s: float = ANSWER_TIMEOUT_S
 
     async def wait(self, gen: PQGen[Answer], *args: Any, **kwargs: Any) -> Answer:
         """Waits for one answer."""
         return await super().wait(self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: PQGen[Answer]) -> PQGen[Answer]:
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        timeout_s = self.answer_timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
             wanted = next(gen)
             while True:
@@ -34,7 +38,7 @@ class BoundedConnection(AsyncConnection[Any]):
                 if not ready and time.monotonic() > deadline:
                     self.pgconn.finish()
                     raise OperationalError(
-                        f"PostgreSQL did not answer within {ANSWER_TIMEOUT_S:.0f} s: see whether it, its synchronous"
+                        f"PostgreSQL did not answer within {timeout_s:.0f} s: see whether it, its synchronous"
                         " standby and the network are up; what was asked may have happened"
                     )
                 wanted = gen.send(ready)

@@ -38,6 +38,8 @@ def add(
     where, number = _where(namespace, everywhere), normalise(phone)
     done = _with_list(database_url, lambda book: book.put(where, number, actor=actor, reason=reason))
     typer.echo(f"this number is on the list of {_said(where)}{'' if done else ' already'}")
+    if where and not _with_list(database_url, lambda book: book.knows(where)):
+        typer.echo(f"nobody of {_said(where)} was ever called or listed: see whether its name is right", err=True)
 
 
 @do_not_call_app.command("remove")

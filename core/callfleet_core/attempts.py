@@ -15,11 +15,11 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.audit import word
 from callfleet_core.errors import CallFleetError
 
 MAX_LISTED = 1_000
 CALL_SID: Final = re.compile(r"^CA[0-9a-fA-F]{32}$")
-MAX_ACTOR, MAX_REASON = 200, 1_000
 
 State = Literal["granted", "dialing", "placed", "ended", "settled", "revoked"]
 
@@ -119,9 +119,14 @@ class AttemptDesk:
     async def resolve(self, attempt_id: UUID, resolution: Resolution) -> AttemptFacts:
         """Takes a person's word; the operator then settles. Answers the attempt as it is now.
 
-        Raises ResolveRefusedError, with nothing changed, where the attempt is unknown, needs no word, or cannot be so.
+        Raises ResolveRefusedError, with nothing changed, where the attempt is unknown, needs no word, or cannot be so,
+        and WordMissingError.
         """
-        _assert_complete(resolution)
+        actor, reason = word(resolution.actor, resolution.reason)
+        if resolution.call_sid is not None and not CALL_SID.fullmatch(resolution.call_sid):
+            raise ResolveRefusedError(
+                "a call's SID is CA and 32 hexadecimal digits: copy it from the carrier's console"
+            )
         before = await self.get(attempt_id)
         async with self._engine.begin() as connection:
             answer = await connection.execute(
@@ -131,8 +136,8 @@ class AttemptDesk:
                     "status": "notPlaced" if resolution.verdict is Verdict.NOT_PLACED else resolution.verdict.value,
                     "duration": resolution.duration_s,
                     "sid": resolution.call_sid,
-                    "actor": resolution.actor.strip(),
-                    "reason": resolution.reason.strip(),
+                    "actor": actor,
+                    "reason": reason,
                 },
             )
             result = str(answer.scalar_one())
@@ -145,15 +150,6 @@ class AttemptDesk:
 def _facts(row: dict[str, object]) -> AttemptFacts:
     needs = row.pop("needs")
     return AttemptFacts(**row, needs=Need(str(needs)) if needs else None)  # type: ignore[arg-type]  # named alike
-
-
-def _assert_complete(resolution: Resolution) -> None:
-    if not 0 < len(resolution.actor.strip()) <= MAX_ACTOR:
-        raise ResolveRefusedError(f"say who decides (--actor), in at most {MAX_ACTOR} characters")
-    if not 0 < len(resolution.reason.strip()) <= MAX_REASON:
-        raise ResolveRefusedError(f"say why (--reason), in at most {MAX_REASON} characters")
-    if resolution.call_sid is not None and not CALL_SID.fullmatch(resolution.call_sid):
-        raise ResolveRefusedError("a call's SID is CA and 32 hexadecimal digits: copy it from the carrier's console")
 
 
 def _refusal(result: str, known: AttemptFacts | None) -> str:

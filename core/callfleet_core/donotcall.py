@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.audit import word
 from callfleet_core.hashkey import assert_hash_key
 from callfleet_core.phone import number_hash
 from callfleet_core.subjects import Subjects
@@ -32,7 +33,8 @@ class Listed:
 class DoNotCallList:
     """The list, for whoever owns the schema and has the installation's keys.
 
-    Raises HashKeyError with another hash key than the installation's: what it says of a number would be wrong.
+    Raises HashKeyError with another hash key than the installation's: what it says of a number would be wrong. A change
+    without somebody's name and reason raises WordMissingError.
     """
 
     def __init__(self, engine: AsyncEngine, subjects: Subjects) -> None:
@@ -55,14 +57,20 @@ class DoNotCallList:
         where = "" if namespace is None else "WHERE namespace = :namespace"
         return await self._read(f"{where} ORDER BY since DESC LIMIT :limit", namespace=namespace, limit=limit)
 
+    async def knows(self, namespace: str) -> bool:
+        """Whether anything of CallFleet was ever in a namespace: a name that is mistyped protects nobody."""
+        async with self._engine.connect() as connection:
+            return bool(await connection.scalar(text(_KNOWS), {"namespace": namespace}))
+
     async def _set(self, namespace: str, number: str, *, listed: bool, actor: str, reason: str) -> bool:
+        who, why = word(actor, reason)
         async with self._engine.begin() as connection:
             await assert_hash_key(connection, self._subjects)
             answer = await connection.execute(
                 text("SELECT do_not_call_set(:namespace, :hash, :listed, :actor, :reason)"),
                 {
                     "namespace": namespace, "hash": self._hash(number), "listed": listed,
-                    "actor": actor, "reason": reason,
+                    "actor": who, "reason": why,
                 },
             )  # fmt: skip
             return bool(answer.scalar_one())
@@ -80,4 +88,9 @@ class DoNotCallList:
             return [Listed(**row) for row in rows.mappings()]
 
 
+_KNOWS = """
+SELECT EXISTS (SELECT 1 FROM contacts WHERE namespace = :namespace)
+    OR EXISTS (SELECT 1 FROM campaigns WHERE namespace = :namespace)
+    OR EXISTS (SELECT 1 FROM contact_lists WHERE namespace = :namespace)
+"""
 _COLUMNS = ", ".join(Listed.__dataclass_fields__)

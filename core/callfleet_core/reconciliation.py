@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from callfleet_core.audit import word
 from callfleet_core.ledger.fencing import fenced
 
 # Calls may still be live, and prices come later, just after a day's end.
@@ -204,11 +205,15 @@ class ReconciliationDesk:
         self._engine = engine
 
     async def request(self, day: date, actor: str, reason: str) -> int:
-        """Asks the operator to compare a day now; how many carrier accounts that concerns. Audited."""
+        """Asks the operator to compare a day now; how many carrier accounts that concerns. Audited.
+
+        Raises WordMissingError.
+        """
+        who, why = word(actor, reason)
         async with self._engine.begin() as connection:
             answer = await connection.execute(
                 text("SELECT reconciliation_request(:day, :actor, :reason)"),
-                {"day": day, "actor": actor, "reason": reason},
+                {"day": day, "actor": who, "reason": why},
             )
             return int(answer.scalar_one())
 

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callfleet_core.audit import word
 from callfleet_core.carriers import Source
 from callfleet_core.contacts import ContactIn
 from callfleet_core.errors import CallFleetError
@@ -216,10 +217,11 @@ class RecoveryDesk:
             )
 
     async def open(self, actor: str, reason: str) -> bool:
-        """Opens admission, whatever was read; false where it is not being rebuilt. Audited."""
+        """Opens admission, whatever was read; false where it is not being rebuilt. Audited. Raises WordMissingError."""
+        who, why = word(actor, reason)
         async with self._engine.begin() as connection:
             answer = await connection.execute(
-                text("SELECT recovery_open_by_hand(:actor, :reason)"), {"actor": actor, "reason": reason}
+                text("SELECT recovery_open_by_hand(:actor, :reason)"), {"actor": who, "reason": why}
             )
             return bool(answer.scalar_one())
 

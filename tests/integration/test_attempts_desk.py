@@ -29,6 +29,7 @@ from tests.integration.books import (
 from tests.integration.office import open_office
 
 from callfleet_core.attempts import AttemptDesk, AttemptFacts, Need, Resolution, ResolveRefusedError, Verdict
+from callfleet_core.errors import CallFleetError
 from callfleet_core.ledger import HoldResult
 from callfleet_operator.reconcile import attempts
 
@@ -182,7 +183,7 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
     attempt = await unresolved(books)
     await books.dialed(await books.held(1), OTHER)
     before = await books.sql("SELECT jsonb_agg(to_jsonb(a) ORDER BY id) FROM dial_attempts a")
-    with pytest.raises(ResolveRefusedError, match=sentence):
+    with pytest.raises(CallFleetError, match=sentence):
         await resolve(books, attempt, resolution)
     assert await books.sql("SELECT jsonb_agg(to_jsonb(a) ORDER BY id) FROM dial_attempts a") == before
     assert await audited(books) == []

@@ -91,7 +91,9 @@ async def test_an_opt_out_outlives_a_newer_consent_until_somebody_takes_it_back(
 
 
 async def test_the_list_of_a_namespace_is_not_that_of_another(books: Books) -> None:
-    assert do_not_call(books, "add", "-n", "clinic", *WHO, phone=number(0))[0] == 0
+    done, said = do_not_call(books, "add", "-n", "clinic", *WHO, phone=number(0))
+    assert done == 0
+    assert "nobody of namespace clinic was ever called or listed: see whether its name is right" in said
     assert await asked_again(books) is HoldResult.HELD
     assert do_not_call(books, "add", "--everywhere", *WHO, phone=number(1))[0] == 0
     assert await asked_again(books, 1) is HoldResult.DO_NOT_CALL
@@ -122,6 +124,8 @@ async def test_the_list_is_shown_and_checked_without_numbers(books: Books) -> No
         (("add", "-n", "sales", "--everywhere", *WHO), "say either --namespace or --everywhere"),
         (("remove", "-n", "sales", *WHO), "this number is not on the list of namespace sales"),
         (("add", "-n", "sales", "--actor", "ada"), "Missing option '--reason'"),
+        (("add", "-n", "sales", "--actor", "ada", "--reason", " "), "say why (--reason)"),
+        (("add", "-n", "sales", "--actor", "a" * 201, "--reason", "a letter"), "say who decides (--actor)"),
     ],
 )
 async def test_wrong_words_are_answered_in_a_sentence(books: Books, arguments: tuple[str, ...], message: str) -> None:

@@ -26,6 +26,7 @@ from callfleet_operator.latest import LatestAttempts
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
+from callfleet_operator.plan.limits import InForce
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
@@ -106,8 +107,12 @@ class Context:
     pools: dict[str, tuple[int, str]] = field(default_factory=dict)
     # Namespaces that have the workers' access and a copy of the named Secrets.
     prepared: set[tuple[str, ...]] = field(default_factory=set)
-    # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
-    in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    # What of each object PostgreSQL has: its version (UID, generation), and the windows that its limits were put in.
+    in_force: dict[Key, InForce] = field(default_factory=dict)
+    # The keys of the accounts of uncovered calls whose limits PostgreSQL has.
+    uncovered: tuple[str, ...] = ()
+    # UIDs of waiting sessions that were deleted because their Campaign makes another run now.
+    put_aside: set[str] = field(default_factory=set)
     # Sessions whose last write was refused, by the resourceVersion that was too old.
     stale: dict[tuple[str, str], str] = field(default_factory=dict)
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.

@@ -37,6 +37,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.engine import WORKERS, Engine, is_one_of_many
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Key, parse_time
+from callfleet_operator.plan.limits import wanted_in_force
 from callfleet_operator.plan.model import ModelState
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
@@ -216,9 +217,11 @@ class Operator(Engine):
         return left_s if left_s > _TINY_S else 0.0
 
     def _is_outdated(self, context: Context, key: Key) -> bool:
-        """A Budget that was changed is put in force at once."""
-        budget = context.store.budget(key.namespace, key.name) if key.kind == "Budget" else None
-        return key.kind == "Budget" and (budget is None or context.in_force.get(key) != budget.meta.version)
+        """A Budget that was changed, or has a new day, is put in force at once."""
+        if key.kind != "Budget":
+            return False
+        budget = context.store.budget(key.namespace, key.name)
+        return budget is None or context.in_force.get(key) != wanted_in_force(budget, context.now())
 
     def _next_instant_s(self, context: Context, after_s: float) -> float:
         """When a session is to be tried again, or a window ends, first after that moment of the loop."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from callfleet_core.ledger import account_key
 from callfleet_core.money import parse_micros
-from callfleet_core.windows import TOTAL, Window, WindowKind, time_zone, window_at
+from callfleet_core.windows import TOTAL, TimeZoneError, Window, WindowKind, time_zone, window_at
+from callfleet_operator.objects import Budget, Campaign
 
 
 class WindowLimits(Protocol):
@@ -29,6 +30,23 @@ def limits_now(limits: WindowLimits, zone_name: str, now: datetime) -> Mapping[W
     zone = time_zone(zone_name)
     texts = {WindowKind.DAILY: limits.daily, WindowKind.MONTHLY: limits.monthly, WindowKind.TOTAL: limits.total}
     return {window_at(kind, zone, now): parse_micros(text) for kind, text in texts.items() if text is not None}
+
+
+class InForce(NamedTuple):
+    """What PostgreSQL has of an object: its version, and the windows that its limits were put in."""
+
+    uid: str
+    generation: int
+    windows: tuple[str, ...]
+
+
+def wanted_in_force(item: Budget | Campaign, now: datetime) -> InForce:
+    """What must be in force before anything is held; no windows where there is no such time zone."""
+    try:
+        windows = tuple(window.key for window in limits_now(item.spec.limits, item.spec.time_zone, now))
+    except TimeZoneError:
+        windows = ()
+    return InForce(*item.meta.version, windows)
 
 
 def account_keys(

@@ -33,9 +33,10 @@ from callfleet_operator.plan.admission import (
     plan_in_line,
     plan_openings,
 )
+from callfleet_operator.plan.limits import wanted_in_force
 from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
-from callfleet_operator.reconcile import budget, protection, witness
+from callfleet_operator.reconcile import budget, installation, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
@@ -83,14 +84,20 @@ def _remember_turns(context: Context, snapshot: Snapshot, decisions: Sequence[Ad
 
 
 async def put_limits_in_force(context: Context) -> None:
-    """No hold under a limit, or for a campaign, older than the object in the store: after a start, above all."""
+    """No hold under a limit, or for a campaign, older than the object in the store, and none before a new day's or
+    month's limit is there: after a start, above all, and after midnight."""
+    now = context.now()
     for item in context.store.budgets():
-        if context.in_force.get(Key("Budget", item.meta.namespace, item.meta.name)) != item.meta.version:
-            await budget.reconcile(context, Key("Budget", item.meta.namespace, item.meta.name))
+        key = Key("Budget", item.meta.namespace, item.meta.name)
+        if context.in_force.get(key) != wanted_in_force(item, now):
+            await budget.reconcile(context, key)
     for campaign in context.store.campaigns():
         key = Key("Campaign", campaign.meta.namespace, campaign.meta.name)
-        if context.in_force.get(key) != campaign.meta.version:
-            await campaigns.mirror(context, campaign)
+        if context.in_force.get(key) != wanted_in_force(campaign, now):
+            await campaigns.put_in_force(context, campaign)
+    if context.uncovered != (keys := installation.keys(context, now)):
+        await installation.put_in_force(context, now)
+        context.uncovered = keys
 
 
 async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> bool:

@@ -19,7 +19,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.hours import hours_of
-from callfleet_operator.plan.limits import limits_now
+from callfleet_operator.plan.limits import limits_now, wanted_in_force
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.reconcile import budget, contacts, restored, unreadable
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
@@ -45,7 +45,7 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add(Key("Attempts"))
         _ask_for_pools(context, key.namespace)
         return
-    await mirror(context, campaign)
+    limit = await put_in_force(context, campaign)
     if campaign.meta.deleted:
         await _drain(context, campaign.meta, hang_up=campaign.spec.deletion_policy == "HangUp")
         return
@@ -56,10 +56,6 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
     if context.models.is_new(campaign.spec.agent.llm.model):
         context.queue.add(Key("Models"))
-    try:
-        limit: LimitResult | str = await set_limits(context, campaign, context.now())
-    except TimeZoneError as error:
-        limit = str(error)
     try:
         await contacts.load(context, campaign)
         problem = None
@@ -99,11 +95,21 @@ def _ask_for_pools(context: Context, namespace: str) -> None:
         context.queue.add(key)
 
 
-async def mirror(context: Context, campaign: Campaign) -> None:
-    """Says what begin_dial may count on, before anything else: a suspended or deleted campaign dials nobody."""
+async def put_in_force(context: Context, campaign: Campaign) -> LimitResult | str:
+    """Says what holds and begin_dial may count on, before anything else; what became of the limits, or what is wrong.
+
+    A suspended or deleted campaign dials nobody.
+    """
+    now = context.now()
     if not await _mirror(context, campaign) and await restored.forgets_later(context, "Campaign", campaign.meta):
         await _mirror(context, campaign)
-    context.in_force[Key("Campaign", campaign.meta.namespace, campaign.meta.name)] = campaign.meta.version
+    try:
+        limit: LimitResult | str = await set_limits(context, campaign, now)
+    except TimeZoneError as error:
+        limit = str(error)
+    key = Key("Campaign", campaign.meta.namespace, campaign.meta.name)
+    context.in_force[key] = wanted_in_force(campaign, now)
+    return limit
 
 
 async def _mirror(context: Context, campaign: Campaign) -> bool:
@@ -197,6 +203,8 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
         if UUID(session.spec.contact_id) not in left and session.spec.run_id == run.run_id:
             continue
         if session.state is SessionState.PENDING:
+            if session.spec.run_id != run.run_id:
+                context.put_aside.add(session.meta.uid)
             await context.kube.delete_session(session.meta)
         elif attempt := (session.status.get("attempt") or {}).get("id"):
             # What is dialled already goes on; what is not becomes Pending again, and is dropped then.
@@ -206,9 +214,7 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
 
 def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
     """Why the campaign cannot be served, as reason and message, or None."""
-    if limit is LimitResult.CURRENCY_MISMATCH:
-        return "CurrencyMismatch", budget.CURRENCY_MESSAGE
-    return None if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
+    return budget.MISMATCHES.get(limit) if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
 
 
 async def _write_status(context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None) -> None:

@@ -29,6 +29,8 @@ async def reconcile(context: Context, key: Key) -> None:
     if session is None:
         return
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
+    if _is_undecided(context, session, campaign):
+        return
     attempt = await _latest(context, session)
     if _is_only_witness(context, session, attempt):
         return
@@ -44,7 +46,7 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add_after(key, left_s)
     status = plan_session(session.status, attempt, attempts, now, session.meta.generation, cancel=cancel, late=late)
     if status is not None:
-        await _write(context, session, status, goes_on=_is_put_aside(session, campaign))
+        await _write(context, session, status, goes_on=_is_put_aside(context, session, campaign))
     elif session.meta.deleted:
         await _let_go(context, session.meta, attempt)
     elif session.is_terminal and campaign is not None:
@@ -80,11 +82,18 @@ def is_canceled(session: Session, campaign: Campaign | None) -> bool:
     return campaign is None or not campaign.meta.deleted or campaign.spec.deletion_policy == "HangUp"
 
 
-def _is_put_aside(session: Session, campaign: Campaign | None) -> bool:
-    """Waits in a run that its Campaign does not make now: should that run come back, its person is due in it again."""
+def _is_undecided(context: Context, session: Session, campaign: Campaign | None) -> bool:
+    """How often somebody is tried is the Campaign's to say: while that cannot be read, nothing ends by itself."""
+    owner = Key("Campaign", session.meta.namespace, session.spec.campaign)
+    return context.store.unreadable(owner) is not None and not is_canceled(session, campaign)
+
+
+def _is_put_aside(context: Context, session: Session, campaign: Campaign | None) -> bool:
+    """Waited in a run that its Campaign does not make now: should that run come back, its person is due in it again."""
     if campaign is None or campaign.meta.deleted or session.spec.cancel or session.state is not SessionState.PENDING:
         return False
-    return session.meta.deleted and session.spec.run_id != campaign.spec.run_id
+    aside = session.meta.uid in context.put_aside or session.spec.run_id != campaign.spec.run_id
+    return session.meta.deleted and aside
 
 
 async def end_attempt(context: Context, attempt: Attempt) -> None:
@@ -143,6 +152,7 @@ async def _let_go(context: Context, meta: Meta, attempt: Attempt | None) -> None
     if attempt is not None and attempt.state in OPEN_STATES:
         context.queue.add_after(Key("CallSession", meta.namespace, meta.name), ENDING_EVERY_S)
         return
+    context.put_aside.discard(meta.uid)
     kept = [name for name in meta.finalizers if name != SETTLE_FINALIZER]
     if len(kept) < len(meta.finalizers):
         await context.kube.set_finalizers("CallSession", meta, kept)

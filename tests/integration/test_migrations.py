@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, POD, RING, SUBJECTS, billed, open_books
+from tests.integration.books import ACCOUNT_SID, OWNER, POD, RING, SUBJECTS, billed, open_books
 
 from callfleet_core.contacts import session_name
 from callfleet_core.db.engine import create_engine as create_async_engine
@@ -86,10 +86,10 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(
         await books.dialing.begin_dial(attempt, POD, uuid4())
         records = CallRecords(engine)
         turn = Turn(agent_type="qualifier", message_type="user", content="Yes, please.", at=datetime.now(UTC))
-        await records.add_turns(attempt, [turn], first_seq=0, key=await books.key(person))
+        await records.add_turns(attempt, [turn], first_seq=0, key=await books.key(person), owner=OWNER)
         lead = LeadFields(qualification_score=Decimal("0.75"))
         usage = [Usage(meter="tts_characters", quantity=Decimal(80), provider="piper")]
-        await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage)
+        await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage, owner=OWNER)
         await books.ended(attempt, "completed", duration_s=70)
         await books.ledger.settle(attempt, billed(70))
     before = await _content(engine)

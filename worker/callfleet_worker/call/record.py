@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from callfleet_core.crypto import DataKey
-from callfleet_core.records import CallOutcome, LeadFields, Turn, Usage
+from callfleet_core.records import CallOutcome, LeadFields, Owner, Turn, Usage
 from callfleet_worker.agents.state import CallState
 from callfleet_worker.ports import Records
 from callfleet_worker.voice.transcript import AgentTurn, UserTurn
@@ -30,11 +30,16 @@ _log = structlog.get_logger(__name__)
 KeepState = Callable[[CallState], Awaitable[None]]
 
 
+class _NotOurs(Exception):  # noqa: N818  # no error: another worker goes on with the call
+    """Somebody else owns the call by now."""
+
+
 class CallTranscript:
     """Numbers the turns, writes each as it comes, and counts what the outcome needs (see `voice.transcript`)."""
 
-    def __init__(self, records: Records, call_id: UUID, key: DataKey, keep_state: KeepState) -> None:
+    def __init__(self, records: Records, call_id: UUID, owner: Owner, key: DataKey, keep_state: KeepState) -> None:
         self._records, self._call_id, self._key, self._keep_state = records, call_id, key, keep_state
+        self._owner, self._is_ours = owner, True
         self._waiting: asyncio.Queue[tuple[datetime, UserTurn | AgentTurn]] = asyncio.Queue(MAX_WAITING_TURNS)
         self._unwritten: list[Turn] = []
         self._written = 0
@@ -71,7 +76,7 @@ class CallTranscript:
 
         async def store() -> None:
             await self._flush()
-            await self._records.finish(self._call_id, outcome, lead, usage)
+            self._check_ours(await self._records.finish(self._call_id, outcome, lead, usage, owner=self._owner))
 
         await self._retried(store, END_WITHIN_S)
         return outcome
@@ -102,24 +107,37 @@ class CallTranscript:
 
     async def _flush(self) -> None:
         if self._unwritten:
-            await self._records.add_turns(self._call_id, self._unwritten, first_seq=self._written, key=self._key)
+            self._check_ours(
+                await self._records.add_turns(
+                    self._call_id, self._unwritten, first_seq=self._written, key=self._key, owner=self._owner
+                )
+            )
             self._written += len(self._unwritten)
             self._unwritten = []
 
+    @staticmethod
+    def _check_ours(ours: bool) -> None:
+        if not ours:
+            raise _NotOurs
+
     async def _retried(self, write: Callable[[], Awaitable[None]], within_s: float) -> None:
-        """Tries until it is written, with growing pauses, for so long."""
+        """Tries until it is written, with growing pauses, for so long; never again once the call is another's."""
         loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         deadline = loop.time() + within_s
-        while True:
+        while self._is_ours:
             try:
                 return await write()
+            except _NotOurs:
+                self._is_ours = False
+                _log.error("the call is another worker's: nothing more of it is written", call=str(self._call_id))
+                return None
             except (SQLAlchemyError, OSError) as error:
                 _log.warning("writing to PostgreSQL failed", call=str(self._call_id), error=type(error).__name__)
             if loop.time() + pause_s > deadline:
-                break
+                _log.error("a record could not be written", call=str(self._call_id))
+                return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
-        _log.error("a record could not be written", call=str(self._call_id))
         return None
 
 

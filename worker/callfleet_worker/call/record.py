@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from callfleet_core.crypto import DataKey
 from callfleet_core.records import CallOutcome, LeadFields, Owner, Turn, Usage
-from callfleet_worker.agents.state import CallState
+from callfleet_worker.agents.state import CallState, Disposition
 from callfleet_worker.ports import Records
 from callfleet_worker.voice.transcript import AgentTurn, UserTurn
 
@@ -25,6 +25,8 @@ TURN_WITHIN_S = 8.0
 END_WITHIN_S = 900.0
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 5.0
+
+OPTED_OUT: Disposition = "optedOut"
 
 _log = structlog.get_logger(__name__)
 KeepState = Callable[[CallState], Awaitable[None]]
@@ -48,6 +50,7 @@ class CallTranscript:
         self._turns = 0
         self._writer = asyncio.ensure_future(self._write())
         self._keeping: set[asyncio.Task[None]] = set()
+        self._wish: asyncio.Task[None] | None = None
 
     def add(self, turn: UserTurn | AgentTurn) -> None:
         """Appends a turn; dropped with an error once 500 wait, which no call reaches."""
@@ -57,7 +60,9 @@ class CallTranscript:
             _log.error("a turn was lost: PostgreSQL does not keep up", call=str(self._call_id))
 
     def keep(self, state: CallState) -> None:
-        """Remembers the live state."""
+        """Remembers the live state. A wish not to be called is stored at once: this worker may not live to the end."""
+        if state.disposition == OPTED_OUT and self._wish is None:
+            self._wish = asyncio.ensure_future(self._retried(self._opted_out, END_WITHIN_S))
         task = asyncio.ensure_future(self._keep_state(state))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
@@ -66,7 +71,11 @@ class CallTranscript:
         """Writes what is left, then outcome, lead and usage."""
         await self._waiting.join()
         self._writer.cancel()
-        await asyncio.gather(self._writer, *self._keeping, return_exceptions=True)
+        # A wish that waits for PostgreSQL still is part of the outcome from now on.
+        wish = [] if self._wish is None else [self._wish]
+        for task in wish:
+            task.cancel()
+        await asyncio.gather(self._writer, *self._keeping, *wish, return_exceptions=True)
         outcome = CallOutcome(
             disposition=disposition,
             turns=self._turns,
@@ -114,6 +123,9 @@ class CallTranscript:
             )
             self._written += len(self._unwritten)
             self._unwritten = []
+
+    async def _opted_out(self) -> None:
+        self._check_ours(await self._records.opted_out(self._call_id, owner=self._owner))
 
     @staticmethod
     def _check_ours(ours: bool) -> None:

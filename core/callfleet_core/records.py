@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.crypto import DataKey
+from callfleet_core.db.outages import until_done
 from callfleet_core.subjects import SAID
 
 
@@ -55,73 +57,67 @@ class CallOutcome(BaseModel):
     latency_ms_p50: int | None = None
 
 
+class Owner(NamedTuple):
+    """Whose a call is: the pod that began its dial, in the generation of its media leg. Nobody else writes of it."""
+
+    pod_uid: str
+    generation: int
+
+
 class CallRecords:
-    """The worker's own records; a call's id is its attempt's id."""
+    """The worker's own records; a call's id is its attempt's id.
+
+    Every method is one call of one SQL function. Each answers false, and writes nothing, where somebody else owns the
+    call; of a person who was erased meanwhile nothing is kept that says anything of them.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey) -> None:
+    async def add_turns(
+        self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey, owner: Owner
+    ) -> bool:
         """Appends turns from number `first_seq` on, under the person's key; writing one again changes nothing."""
         rows = [
             {
-                "call": call_id, "seq": first_seq + offset, "agent": turn.agent_type, "type": turn.message_type,
-                "content": key.encrypt(SAID, turn.content), "at": turn.at, "metadata": json.dumps(turn.metadata),
+                **turn.model_dump(mode="json"), "seq": first_seq + offset,
+                "content": b64encode(key.encrypt(SAID, turn.content)).decode(),
             }
             for offset, turn in enumerate(turns)
         ]  # fmt: skip
-        if not rows:
-            return
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "INSERT INTO conversations (call_id, seq, agent_type, message_type, content, timestamp, metadata)"
-                    " VALUES (:call, :seq, :agent, :type, :content, :at, CAST(:metadata AS jsonb))"
-                    " ON CONFLICT (call_id, seq) DO NOTHING"
-                ),
-                rows,
-            )
+        return await self._own(
+            "worker_add_turns(:call, :pod, :generation, CAST(:turns AS jsonb))", call_id, owner, turns=json.dumps(rows)
+        )
+
+    async def opted_out(self, call_id: UUID, *, owner: Owner) -> bool:
+        """Puts the call's person on the do-not-call list, for good; saying it again changes nothing."""
+        return await self._own("worker_opted_out(:call, :pod, :generation)", call_id, owner)
 
     async def finish(
-        self, call_id: UUID, outcome: CallOutcome, lead: LeadFields | None, usage: Sequence[Usage]
-    ) -> None:
-        """Stores outcome, lead and usage in one transaction; doing it again overwrites with the same."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE calls SET disposition = :disposition, turns = :turns,"
-                    " decided_by = CAST(:decided_by AS jsonb), latency_ms_p50 = :latency WHERE id = :call"
-                ),
-                {
-                    "call": call_id, "disposition": outcome.disposition, "turns": outcome.turns,
-                    "decided_by": json.dumps(outcome.decided_by), "latency": outcome.latency_ms_p50,
-                },
-            )  # fmt: skip
-            if lead is not None:
-                await connection.execute(text(_LEAD), {"call": call_id, **_lead_row(lead)})
-            for item in usage:
-                await connection.execute(
-                    text(
-                        "INSERT INTO call_usage (call_id, meter, provider, quantity)"
-                        " VALUES (:call, :meter, :provider, :quantity)"
-                        " ON CONFLICT (call_id, meter, provider) DO UPDATE SET quantity = EXCLUDED.quantity"
-                    ),
-                    {"call": call_id, **item.model_dump()},
-                )
+        self, call_id: UUID, outcome: CallOutcome, lead: LeadFields | None, usage: Sequence[Usage], *, owner: Owner
+    ) -> bool:
+        """Stores outcome, lead and usage in one transaction; doing it again overwrites with the same.
 
+        A call that was opted out stays it, whatever the outcome says.
+        """
+        whole = {
+            **outcome.model_dump(mode="json"),
+            "lead": None if lead is None else lead.model_dump(mode="json"),
+            "usage": [item.model_dump(mode="json") for item in usage],
+        }
+        return await self._own(
+            "worker_finish(:call, :pod, :generation, CAST(:outcome AS jsonb))",
+            call_id,
+            owner,
+            outcome=json.dumps(whole),
+        )
 
-_LEAD = """
-INSERT INTO lead_scores (contact_id, call_id, qualification_score, interest_level, budget_qualified, timeline,
-                         decision_maker, fields)
-SELECT contact_id, id, :qualification_score, :interest_level, :budget_qualified, :timeline, :decision_maker,
-       CAST(:fields AS jsonb) FROM calls WHERE id = :call
-ON CONFLICT (call_id) DO UPDATE SET qualification_score = EXCLUDED.qualification_score,
-    interest_level = EXCLUDED.interest_level, budget_qualified = EXCLUDED.budget_qualified,
-    timeline = EXCLUDED.timeline, decision_maker = EXCLUDED.decision_maker, fields = EXCLUDED.fields
-"""
+    async def _own(self, function: str, call_id: UUID, owner: Owner, **parameters: str) -> bool:
+        statement = text(f"SELECT {function}")
+        values = {"call": call_id, "pod": owner.pod_uid, "generation": owner.generation, **parameters}
 
+        async def call() -> bool:
+            async with self._engine.begin() as connection:
+                return bool((await connection.execute(statement, values)).scalar_one())
 
-def _lead_row(lead: LeadFields) -> dict[str, Any]:
-    row = lead.model_dump()
-    row["fields"] = json.dumps(lead.model_dump(mode="json")["fields"])
-    return row
+        return await until_done(call)

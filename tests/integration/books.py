@@ -18,6 +18,7 @@ from callfleet_core.db.engine import create_engine
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_core.ledger import HoldAnswer, HoldRequest, HoldResult, Ledger, LimitResult, account_key
 from callfleet_core.pricing import CallUsage, CostCalculator, CostLine, load_prices
+from callfleet_core.records import Owner
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_core.subjects import Subjects
 from callfleet_core.windows import TOTAL, Window
@@ -28,6 +29,7 @@ SUBJECTS = Subjects(RING, KEY)
 ACCOUNT_SID = "AC" + "0" * 32
 NAMESPACE, CAMPAIGN, BUDGET, RUN = "sales", "spring", "us-sales", "1"
 POD = "1b2a0000-0000-4000-8000-000000000001"
+OWNER = Owner(POD, 1)
 HOLD_MICROS = 36_000
 SCRIPT: dict[str, Any] = {
     "persona": "A friendly agent.",

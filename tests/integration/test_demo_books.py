@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, RUN, SUBJECTS, Books, open_books
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, OWNER, RUN, SUBJECTS, Books, open_books
 
 from callfleet.demo.books import read_books
 from callfleet.demo.scene import Budget, Saying
@@ -32,7 +32,9 @@ async def say(books: Books, call: UUID, first_seq: int, *texts: str, person: int
         )
         for offset, text in enumerate(texts)
     ]
-    await CallRecords(books.engine).add_turns(call, turns, first_seq=first_seq, key=await books.key(person))
+    await CallRecords(books.engine).add_turns(
+        call, turns, first_seq=first_seq, key=await books.key(person), owner=OWNER
+    )
 
 
 async def test_before_any_call_there_is_a_budget_and_nobody_on_the_line(books: Books, database_url: str) -> None:

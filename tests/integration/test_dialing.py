@@ -15,6 +15,7 @@ from tests.integration.books import (
     CAMPAIGN,
     HOLD_MICROS,
     NAMESPACE,
+    OWNER,
     POD,
     RING,
     Books,
@@ -377,11 +378,10 @@ async def _write_records(records: CallRecords, call: UUID, key: DataKey) -> None
     turns = [Turn(agent_type="qualifier", message_type="user", content="Yes.", at=datetime.now(UTC))]
     outcome = CallOutcome(disposition="qualified", turns=1, decided_by={"grammar": 1}, latency_ms_p50=900)
     lead = LeadFields.model_validate({"qualification_score": "0.75", "fields": {"interested": "yes"}})
+    usage = Usage(meter="stt_seconds", quantity=Decimal("4.2"), provider="whisper-local")
     for _ in range(2):  # writing twice changes nothing
-        await records.add_turns(call, turns, first_seq=0, key=key)
-        await records.finish(call, outcome, lead, [Usage.model_validate(
-            {"meter": "stt_seconds", "quantity": "4.2", "provider": "whisper-local"}
-        )])  # fmt: skip
+        assert await records.add_turns(call, turns, first_seq=0, key=key, owner=OWNER)
+        assert await records.finish(call, outcome, lead, [usage], owner=OWNER)
 
 
 async def test_what_was_said_and_learned_is_stored_once(books: Books) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import KEY, NAMESPACE, POD, RING, RUN, Books, consenting, number, open_books
+from tests.integration.books import KEY, NAMESPACE, OWNER, POD, RING, RUN, Books, consenting, number, open_books
 
 from callfleet_core.ledger import HoldResult
 from callfleet_core.records import CallOutcome, CallRecords
@@ -37,7 +37,7 @@ async def opted_out(books: Books, index: int = 0) -> UUID:
     attempt = await books.held(index)
     await books.dialed(attempt, f"CA{index:032d}")
     await books.ended(attempt)
-    await CallRecords(books.engine).finish(attempt, CallOutcome(disposition="optedOut", turns=2), None, [])
+    await CallRecords(books.engine).finish(attempt, CallOutcome(disposition="optedOut", turns=2), None, [], owner=OWNER)
     return attempt
 
 

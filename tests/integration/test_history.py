@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from tests.integration.books import CAMPAIGN, NAMESPACE, POD, RING, SUBJECTS, Books, billed, open_books
+from tests.integration.books import CAMPAIGN, NAMESPACE, OWNER, POD, RING, SUBJECTS, Books, billed, open_books
 
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.replica import AVOID_S, Reader
@@ -38,9 +38,9 @@ async def called(books: Books, index: int) -> UUID:
         for who, what in (("assistant", "Hello?"), ("user", f"I am number {index}."))
     ]
     records = CallRecords(books.engine)
-    await records.add_turns(attempt, turns, first_seq=0, key=await books.key(index))
+    await records.add_turns(attempt, turns, first_seq=0, key=await books.key(index), owner=OWNER)
     lead = LeadFields.model_validate({"qualification_score": "0.50", "fields": {"who": str(index)}})
-    await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, [])
+    await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, [], owner=OWNER)
     await books.ended(attempt)
     await books.ledger.settle(attempt, billed(70))
     return attempt

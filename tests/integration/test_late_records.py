@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
-from tests.integration.books import NAMESPACE
+from tests.integration.books import NAMESPACE, OWNER
 from tests.integration.restored import World, open_world
 
 from callfleet_core.records import CallOutcome, CallRecords
@@ -22,7 +22,7 @@ async def test_a_disposition_that_comes_late_is_seen(
         attempt = await world.called(0)
         looks = Looks(world, monkeypatch)
         assert await looks.go_on(90) == "answered"
-        await CallRecords(engine).finish(attempt, CallOutcome(disposition="incomplete", turns=2), None, [])
+        await CallRecords(engine).finish(attempt, CallOutcome(disposition="incomplete", turns=2), None, [], owner=OWNER)
         assert await looks.go_on(200) == "incomplete"
         before = looks.taken
         await looks.go_on(3_600)

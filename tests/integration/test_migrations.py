@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     ACCOUNT_SID,
     NAMESPACE,
+    OWNER,
     POD,
     RING,
     SUBJECTS,
@@ -96,10 +97,10 @@ async def test_every_revision_goes_down_and_up_again_with_its_data(
         await books.dialing.begin_dial(attempt, POD, uuid4())
         records = CallRecords(engine)
         turn = Turn(agent_type="qualifier", message_type="user", content="Yes, please.", at=datetime.now(UTC))
-        await records.add_turns(attempt, [turn], first_seq=0, key=await books.key(person))
+        await records.add_turns(attempt, [turn], first_seq=0, key=await books.key(person), owner=OWNER)
         lead = LeadFields(qualification_score=Decimal("0.75"))
         usage = [Usage(meter="tts_characters", quantity=Decimal(80), provider="piper")]
-        await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage)
+        await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, usage, owner=OWNER)
         await books.ended(attempt, "completed", duration_s=70)
         await books.ledger.settle(attempt, billed(70))
     await DoNotCallList(engine, SUBJECTS).put("", number(7), actor="ada", reason="a letter")

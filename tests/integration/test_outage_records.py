@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.integration.books import Books, open_books
+from tests.integration.books import OWNER, Books, open_books
 from tests.integration.own_postgres import own_postgres
 from tests.integration.test_leadership import until
 
@@ -34,7 +34,7 @@ async def test_what_was_said_is_written_when_postgresql_is_back_after_the_calls_
         attempt = await books.held()
         await books.dialed(attempt)
         await books.ended(attempt)
-        transcript = CallTranscript(CallRecords(engine), attempt, await books.key(), _forget)
+        transcript = CallTranscript(CallRecords(engine), attempt, OWNER, await books.key(), _forget)
         transcript.add(AgentTurn("Hello.", "dialogue"))
         await _written(books, 1)
         await asyncio.to_thread(postgresql.stop)

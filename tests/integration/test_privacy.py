@@ -13,6 +13,7 @@ from tests.integration.books import (
     CONSENT,
     KEY,
     NAMESPACE,
+    OWNER,
     POD,
     RING,
     RUN,
@@ -50,9 +51,9 @@ async def talked(books: Books, index: int = 0) -> UUID:
     assert order is not None
     records = CallRecords(books.engine)
     turn = Turn(agent_type="qualifier", message_type="user", content=SAID, at=datetime.now(UTC))
-    await records.add_turns(attempt, [turn], first_seq=0, key=order.subject_key)
+    await records.add_turns(attempt, [turn], first_seq=0, key=order.subject_key, owner=OWNER)
     lead = LeadFields.model_validate({"qualification_score": "0.75", "fields": {"wish": "a gnome"}})
-    await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, [])
+    await records.finish(attempt, CallOutcome(disposition="qualified", turns=1), lead, [], owner=OWNER)
     await books.ended(attempt)
     await books.ledger.settle(attempt, billed(70))
     return attempt

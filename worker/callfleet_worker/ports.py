@@ -9,7 +9,7 @@ from uuid import UUID
 
 from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import AttemptView, DialDecision, EndEvidence, PlacedResult
-from callfleet_core.records import CallOutcome, LeadFields, Turn, Usage
+from callfleet_core.records import CallOutcome, LeadFields, Owner, Turn, Usage
 
 
 class Dials(Protocol):
@@ -51,12 +51,18 @@ class Dials(Protocol):
 class Records(Protocol):
     """Transcript and outcome (see `callfleet_core.records.CallRecords`)."""
 
-    async def add_turns(self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey) -> None:
-        """Appends turns; idempotent by number."""
+    async def add_turns(
+        self, call_id: UUID, turns: Sequence[Turn], *, first_seq: int, key: DataKey, owner: Owner
+    ) -> bool:
+        """Appends turns; idempotent by number. Like all of these it answers whether the owner is the call's."""
+        ...
+
+    async def opted_out(self, call_id: UUID, *, owner: Owner) -> bool:
+        """Stores at once that the person wishes not to be called again; idempotent."""
         ...
 
     async def finish(
-        self, call_id: UUID, outcome: CallOutcome, lead: LeadFields | None, usage: Sequence[Usage]
-    ) -> None:
+        self, call_id: UUID, outcome: CallOutcome, lead: LeadFields | None, usage: Sequence[Usage], *, owner: Owner
+    ) -> bool:
         """Stores the outcome; idempotent."""
         ...

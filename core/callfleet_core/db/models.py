@@ -412,6 +412,13 @@ class CallUsage(Base):
     quantity: Mapped[Decimal] = mapped_column(Numeric(14, 3))
 
 
+class WorkerTables(Base):
+    """Until when workers of a release before may write their calls' records into the tables; mostly no row."""
+
+    __tablename__ = "worker_tables"
+    until: Mapped[datetime] = mapped_column(primary_key=True)
+
+
 class AuditEntry(Base):
     """Who decided what, when and why; append-only."""
 

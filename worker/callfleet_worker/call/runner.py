@@ -18,7 +18,7 @@ from fastapi import WebSocket
 from redis.exceptions import RedisError
 
 from callfleet_core.dialing import DialOrder, PlacedResult
-from callfleet_core.records import CallOutcome, Usage
+from callfleet_core.records import CallOutcome, Owner, Usage
 from callfleet_worker.agents.flow import CallPlan
 from callfleet_worker.agents.graph import Team
 from callfleet_worker.agents.phrases import Phrasebook
@@ -129,7 +129,8 @@ class CallRunner:
         return LlmClient(settings.ollama_base_url, order.script.llm_model, api_key=key)
 
     async def _dial(self, order: DialOrder, carrier: Carrier, team: Team, llm: LlmClient | None) -> CallEnd:
-        transcript = CallTranscript(self._services.records, self._attempt, order.subject_key, self._keep)
+        owner = Owner(self._pod, order.generation)
+        transcript = CallTranscript(self._services.records, self._attempt, owner, order.subject_key, self._keep)
 
         async def leg(websocket: WebSocket, start: StreamStart) -> None:
             if self._sid == start.call_sid or await self._took(carrier, start.call_sid):

@@ -140,9 +140,9 @@ class ContactBook:
             return {(row.namespace, row.name): row.next_dial_at for row in rows}
 
     async def allow(self, numbers: Sequence[str]) -> None:
-        """Replaces the numbers that a real carrier may dial."""
+        """Replaces the numbers that a real carrier may dial, as the leader's settings say them."""
         hashes = [phone.number_hash(number, self._key) for number in numbers]
-        async with self._engine.begin() as connection:
+        async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(
                 text("DELETE FROM dial_allowlist WHERE number_hash <> ALL(:hashes)"), {"hashes": hashes}
             )

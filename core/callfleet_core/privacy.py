@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from callfleet_core.crypto import WrappedKey
+from callfleet_core.db.outages import until_done
 from callfleet_core.subjects import NAME, Subjects
 
 # Keys that one transaction wraps anew: short enough that nobody waits for it.
@@ -54,10 +55,13 @@ class Privacy:
 
     async def erase(self, contact: UUID) -> Erasure:
         """Destroys a person's key; the ledger still balances, and they are never called again."""
-        async with self._engine.begin() as connection:
-            return Erasure(
-                (await connection.execute(text("SELECT erase_contact(:contact)"), {"contact": contact})).scalar_one()
-            )
+
+        async def erase() -> Erasure:
+            async with self._engine.begin() as connection:
+                answer = await connection.scalar(text("SELECT erase_contact(:contact)"), {"contact": contact})
+                return Erasure(answer)
+
+        return await until_done(erase)
 
     async def left_to_rotate(self, newest: int) -> int:
         """People whose key is wrapped by an older master key than `newest`."""

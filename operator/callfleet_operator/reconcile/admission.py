@@ -37,7 +37,7 @@ from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
-from callfleet_operator.reconcile.session import is_this_call
+from callfleet_operator.reconcile.session import GRANTED_EVERY_S, is_this_call
 from callfleet_operator.reconcile.snapshot import take_snapshot
 from callfleet_operator.together import each
 
@@ -272,6 +272,7 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
     status = admitted_status(session.status, attempt, admit.slot.pod_name, admit.slot.pod_uid, context.now())
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
+    context.queue.add_after(Key("CallSession", *admit.session.key), GRANTED_EVERY_S)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
 
 

@@ -28,6 +28,7 @@ from callfleet_operator.models import Models
 from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
+from callfleet_operator.stale import StaleViews
 from callfleet_operator.store import Store
 
 _POOLS_REMEMBERED = 10_000
@@ -108,8 +109,8 @@ class Context:
     prepared: set[tuple[str, ...]] = field(default_factory=set)
     # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
     in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
-    # Sessions whose last write was refused, by the resourceVersion that was too old.
-    stale: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Sessions whose last write failed.
+    stale: StaleViews = field(default_factory=StaleViews)
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
     openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
     # UIDs of the sessions that it left waiting for nothing but a slot or their turn, as far as the money goes.

@@ -22,9 +22,10 @@ from tests.integration.books import CONSENT, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_operator.manifests import pool_name
-from callfleet_operator.objects import Session, parse_time
+from callfleet_operator.objects import Meta, Session, parse_time
 from callfleet_operator.plan.pace import AHEAD
 from callfleet_operator.reconcile import admission, installation, witness
+from callfleet_operator.stale import STALE_FOR
 
 SLOTS = 4
 MERGE = "application/merge-patch+json"
@@ -218,3 +219,26 @@ def test_a_wrong_weight_or_pace_is_refused_with_what_is_right(
             body(namespace, "wrong", 0, people=1, **spec),
         )
     assert words in json.loads(refused.value.read())["message"]
+
+
+async def test_a_bind_that_changed_nothing_is_made_again(
+    running: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(running, namespace, body(namespace, "spring", 0, people=1))
+    await ready_pod(running, namespace)
+    write = running.context.kube.write_status
+
+    async def broken(kind: str, meta: Meta, status: dict[str, Any]) -> dict[str, Any]:
+        if meta.namespace == namespace:
+            raise TimeoutError
+        return await write(kind, meta, status)  # other tests' sessions
+
+    monkeypatch.setattr(running.context.kube, "write_status", broken)
+    (session,) = await cycle(running, namespace)
+    version = session.meta.resource_version
+    monkeypatch.setattr(running.context.kube, "write_status", write)
+    (session,) = await cycle(running, namespace)
+    assert (session.state, session.meta.resource_version) == ("Pending", version)  # a watch may still bring the bind
+    running.context.now = lambda: datetime.now(UTC) + STALE_FOR
+    (session,) = await cycle(running, namespace)
+    assert (session.state, session.status["attempt"]["number"]) == ("Admitted", 1)

@@ -170,7 +170,12 @@ async def _end_closed(context: Context, session: Session) -> None:
     try:
         context.store.apply("CallSession", await context.kube.write_status("CallSession", session.meta, status))
     except ConflictError:
-        context.stale[(key.namespace, key.name)] = session.meta.resource_version
+        _pass_over(context, session)
+
+
+def _pass_over(context: Context, session: Session) -> None:
+    """Nobody acts on this view of it until the watch has brought a newer one, or had the time to."""
+    context.stale.mark((session.meta.namespace, session.meta.name), session.meta.resource_version, context.now())
 
 
 async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
@@ -199,7 +204,7 @@ async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, 
     except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
         _log.warning("bind refused", session=session.meta.name, error=type(error).__name__)
         await context.ledger.revoke(request.attempt_id, "BindRefused")
-        context.stale[admit.session.key] = session.meta.resource_version
+        _pass_over(context, session)
         context.queue.add(Key("CallSession", *admit.session.key))
 
 
@@ -300,7 +305,7 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     try:
         body = await context.kube.write_status("CallSession", session.meta, wanted)
     except ConflictError:
-        context.stale[(session.meta.namespace, session.meta.name)] = session.meta.resource_version
+        _pass_over(context, session)
         return  # it changed meanwhile; the watch brings the news and the next cycle looks again
     context.store.apply("CallSession", body)
     context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))

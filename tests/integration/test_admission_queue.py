@@ -21,6 +21,7 @@ from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
+from callfleet_core.donotcall import DoNotCallList
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Meta, Session, parse_time
 from callfleet_operator.plan.pace import AHEAD
@@ -242,3 +243,17 @@ async def test_a_bind_that_changed_nothing_is_made_again(
     running.context.now = lambda: datetime.now(UTC) + STALE_FOR
     (session,) = await cycle(running, namespace)
     assert (session.state, session.status["attempt"]["number"]) == ("Admitted", 1)
+
+
+async def test_people_who_may_not_be_called_keep_nobody_behind_them_from_a_session(
+    running: Operator, namespace: str
+) -> None:
+    spring = body(namespace, "spring", 0, people=4, lookAhead=2)
+    del spring["spec"]["contacts"]["inline"][0]["consent"]
+    book = DoNotCallList(running.context.engine, running.context.subjects)
+    await book.put(namespace, number(1), actor="ada", reason="a letter")
+    await begin(running, namespace, spring)
+    sessions = await cycle(running, namespace)
+    assert [item.status["reason"] for item in sessions] == ["NoConsent", "DoNotCall"]
+    await running.reconcile(namespace, "spring")
+    assert [item.status["reason"] for item in await cycle(running, namespace)][2:] == ["NoCapacity", "NoCapacity"]

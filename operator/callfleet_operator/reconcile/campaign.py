@@ -17,7 +17,7 @@ from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status, plan_room
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.plan.model import plan_model
@@ -151,7 +151,7 @@ async def _create_due(context: Context, campaign: Campaign) -> None:
     """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
     existing = context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
     unfinished = [item for item in existing if not item.is_terminal]
-    room = campaign.spec.look_ahead - len(unfinished)
+    room = plan_room(campaign.spec.look_ahead, unfinished)
     if room <= 0:
         return
     run = contacts.run_of(campaign)

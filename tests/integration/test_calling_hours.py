@@ -217,6 +217,7 @@ WINDOW = {"days": ["Mon"], "from": "09:00", "to": "18:00"}
         ({"schedule": {"windows": [WINDOW | {"to": "09:00"}]}}, "from must be before to"),
         ({"schedule": {"zone": "Caller", "windows": [WINDOW]}}, "Unsupported value"),
         ({"schedule": {"notAfter": "tomorrow"}}, "spec.schedule.notAfter"),
+        ({"schedule": {"notAfter": "2026-12-31T00:00:00+24:00"}}, "spec.schedule.notAfter"),
         ({"schedule": {"zone": "Campaign", "windows": [WINDOW]}, "timeZone": "CET"}, "that is UTC or Area/City"),
     ],
 )  # fmt: skip

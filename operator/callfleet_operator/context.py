@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -22,18 +22,23 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
+from callfleet_operator.lately import Lately
 from callfleet_operator.latest import LatestAttempts
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
-from callfleet_operator.stale import StaleViews
 from callfleet_operator.store import Store
 
 _POOLS_REMEMBERED = 10_000
 # A cycle over everything costs more than a look at one session: it waits this long for more of them.
 SOON_S = 0.2
+# A watch brings a newer version within a second. Where none has come by then, the write changed nothing: the API server
+# failed, or was cut off. Whoever acts on a view that is stale after all is refused by its resourceVersion.
+STALE_FOR = timedelta(seconds=5)
+# A carrier knows how long a call was a moment after its end, or not for long.
+ASK_AGAIN_AFTER = timedelta(minutes=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -109,8 +114,10 @@ class Context:
     prepared: set[tuple[str, ...]] = field(default_factory=set)
     # The version (UID, generation) of each object whose limits or mirror PostgreSQL has.
     in_force: dict[Key, tuple[str, int]] = field(default_factory=dict)
-    # Sessions whose last write failed.
-    stale: StaleViews = field(default_factory=StaleViews)
+    # Sessions whose last write failed: namespace, name, and the resourceVersion that it had seen.
+    stale: Lately[tuple[str, str, str]] = field(default_factory=lambda: Lately(STALE_FOR))
+    # Attempts whose carrier was asked how long their calls were.
+    asked_for_duration: Lately[UUID] = field(default_factory=lambda: Lately(ASK_AGAIN_AFTER))
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
     openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
     # UIDs of the sessions that it left waiting for nothing but a slot or their turn, as far as the money goes.

@@ -22,11 +22,11 @@ from tests.integration.books import CONSENT, number
 from tests.integration.operator_parts import Operator, campaign_body, operator
 
 from callfleet_core.donotcall import DoNotCallList
+from callfleet_operator.context import STALE_FOR
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Meta, Session, parse_time
 from callfleet_operator.plan.pace import AHEAD
 from callfleet_operator.reconcile import admission, installation, witness
-from callfleet_operator.stale import STALE_FOR
 
 SLOTS = 4
 MERGE = "application/merge-patch+json"

@@ -175,7 +175,8 @@ async def _end_closed(context: Context, session: Session) -> None:
 
 def _pass_over(context: Context, session: Session) -> None:
     """Nobody acts on this view of it until the watch has brought a newer one, or had the time to."""
-    context.stale.mark((session.meta.namespace, session.meta.name), session.meta.resource_version, context.now())
+    meta = session.meta
+    context.stale.note((meta.namespace, meta.name, meta.resource_version), context.now())
 
 
 async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:

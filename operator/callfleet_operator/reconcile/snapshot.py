@@ -86,7 +86,7 @@ def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> list[_Candida
         campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
         if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
             continue
-        if context.stale.holds(key, session.meta.resource_version, now):
+        if context.stale.has((*key, session.meta.resource_version), now):
             continue  # its last write failed: the watch has not caught up yet
         terms = known.of(campaign)
         if terms is not None:

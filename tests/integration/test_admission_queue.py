@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number
-from tests.integration.operator_parts import Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
 
 from callfleet_core.donotcall import DoNotCallList
 from callfleet_operator.context import STALE_FOR
@@ -257,3 +257,32 @@ async def test_people_who_may_not_be_called_keep_nobody_behind_them_from_a_sessi
     assert [item.status["reason"] for item in sessions] == ["NoConsent", "DoNotCall"]
     await running.reconcile(namespace, "spring")
     assert [item.status["reason"] for item in await cycle(running, namespace)][2:] == ["NoCapacity", "NoCapacity"]
+
+
+async def test_a_session_that_no_campaign_has_called_says_why(
+    running: Operator, server: ApiServer, namespace: str
+) -> None:
+    await begin(running, namespace, body(namespace, "spring", 0, people=1))
+    (made,) = await cycle(running, namespace)
+    spec = {"campaign": "spring", "runID": "1", "contactID": made.spec.contact_id, "currency": "USD"}
+    for name, wrong in {"misspelt": {"campaign": "sprng"}, "late": {"runID": "0"}, "right": {}}.items():
+        by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}}
+        path = f"{GROUP}/{namespace}/callsessions"
+        server.request("POST", path, {**by_hand, "spec": spec | wrong})
+    await running.see()
+    first = {item.meta.name: item for item in await cycle(running, namespace)}
+    said = {name: (item.status["reason"], _admitted(item)) for name, item in first.items()}
+    assert said["misspelt"] == ("Suspended", "there is no Campaign sprng in this namespace")
+    assert said["late"] == ("Suspended", "the Campaign spring makes its run 1, and this session is of run 0")
+    assert said["right"][0] == "NoCapacity"
+    again = {item.meta.name: item for item in await cycle(running, namespace)}
+    assert again == first  # written once
+
+    await begin(running, namespace, body(namespace, "sprng", 0, people=1, suspend=True))
+    found = {item.meta.name: item for item in await cycle(running, namespace)}
+    assert (found["misspelt"].status["reason"], _admitted(found["misspelt"])) == ("Suspended", "")
+
+
+def _admitted(session: Session) -> str:
+    """What the condition Admitted says."""
+    return next(str(item["message"]) for item in session.status["conditions"] if item["type"] == "Admitted")

@@ -49,7 +49,7 @@ async def _settle(context: Context, attempts: Sequence[Attempt], prefixes: Mappi
 
     await each(attempts, price)
     known = {attempt.id: attempt for attempt in attempts}
-    return len(attempts) - len(priced) + (await _post(context, priced, known) if priced else 0)
+    return len(attempts) - len(priced) + await _post(context, priced, known)
 
 
 def _is_asked_for(attempt: Attempt) -> bool:

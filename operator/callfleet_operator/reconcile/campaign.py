@@ -123,9 +123,9 @@ async def _mirror(context: Context, campaign: Campaign) -> bool:
 async def _drain(context: Context, meta: Meta, *, hang_up: bool) -> None:
     """A deleted Campaign goes once none of its calls is open and all are settled; `hang_up` ends the live ones now."""
     attempts = await context.ledger.unsettled_attempts_of(meta.namespace, meta.name)
-    for attempt in attempts:
-        if attempt.state == "granted" or (hang_up and attempt.state != "ended"):
-            await end_attempt(context, attempt)
+    ending = [item for item in attempts if item.state == "granted" or (hang_up and item.state != "ended")]
+    # One that the carrier fails to end keeps nobody else talking; it fails the look, which is made again.
+    await each(ending, lambda attempt: end_attempt(context, attempt))
     # An unknown dial keeps its hold for a day; the ledger settles it without the object.
     if any(attempt.end_status != "unresolved" for attempt in attempts):
         context.queue.add_after(Key("Campaign", meta.namespace, meta.name), DRAIN_EVERY_S)

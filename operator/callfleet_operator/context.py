@@ -171,6 +171,11 @@ class Context:
             for uid in memory.keys() - there:
                 del memory[uid]
 
+    def forget_namespace(self, namespace: str) -> None:
+        """Has its workers' access made sure of again: the namespace may be another one of the same name."""
+        self.prepared = {item for item in self.prepared if item[0] != namespace}
+        self.guarded.discard(namespace)
+
     def look_soon(self, key: Key) -> None:
         """Asks for a look at what follows from many objects: a moment later, once for all that change meanwhile."""
         self.queue.add_after(key, SOON_S)

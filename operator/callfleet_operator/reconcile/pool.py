@@ -136,6 +136,9 @@ def _forget(context: Context, key: Key) -> None:
     context.pool_problems.pop(key, None)
     context.pods_shown.pop(key, None)
     context.forget_pods()
+    campaigns = (item for item in context.store.campaigns() if item.meta.namespace == key.namespace)
+    if not any(campaigns) and not context.store.pods(key.namespace):
+        context.forget_namespace(key.namespace)  # it may be deleted
 
 
 async def _mark(context: Context, view: PoolView, going: set[str]) -> None:
@@ -181,6 +184,7 @@ async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], pod
         try:
             created = await context.kube.create_pod(key.namespace, body)
         except RefusedError as error:
+            context.forget_namespace(key.namespace)  # what was prepared may have been taken away
             context.pool_problems[key] = PodProblem("PodRefused", str(error))
             _log.warning("worker refused", pod=name, pool=key.name)
             return

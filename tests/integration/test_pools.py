@@ -326,6 +326,33 @@ async def test_access_that_somebody_took_away_is_given_again(fleet: Fleet) -> No
     assert len(names(fleet)) == 1
 
 
+async def test_what_owned_a_pools_pods_goes_after_the_last_of_them(fleet: Fleet) -> None:
+    def maps() -> set[str]:
+        found = fleet.server.request("GET", f"/api/v1/namespaces/{fleet.namespace}/configmaps")["items"]
+        return {str(item["metadata"]["name"]) for item in found}
+
+    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 1})
+    await fleet.settled()
+    (first,) = maps()
+    fleet.run_pods()
+    await fleet.look()
+    attempt = await fleet.begin(fleet.bound()[0])
+    fleet.change(worker={"image": "worker:2", "maxWorkers": 1})
+    await fleet.look(2)
+    assert first in maps()  # its pod has a call
+    await fleet.end(attempt)
+    fleet.ahead += QUIET
+    await fleet.look(3)
+    assert not any(name.startswith(first) for name in names(fleet))
+    assert first not in maps()
+    fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
+    fleet.ahead += COOL_DOWN
+    await fleet.look(2)
+    fleet.ahead += COOL_DOWN
+    await fleet.look(2)
+    assert (names(fleet), maps()) == ([], set())
+
+
 def _needed(fleet: Fleet) -> list[str]:
     """Paths of the workers' service account and of what keeps them from evictions, if they are there."""
     kinds = ("/api/v1", "serviceaccounts"), ("/apis/policy/v1", "poddisruptionbudgets")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -22,6 +22,7 @@ from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
+from callfleet_operator.lately import Lately
 from callfleet_operator.latest import LatestAttempts
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.models import Models
@@ -34,6 +35,11 @@ from callfleet_operator.store import Store
 _POOLS_REMEMBERED = 10_000
 # A cycle over everything costs more than a look at one session: it waits this long for more of them.
 SOON_S = 0.2
+# A watch brings a newer version within a second. Where none has come by then, the write changed nothing: the API server
+# failed, or was cut off. Whoever acts on a view that is stale after all is refused by its resourceVersion.
+STALE_FOR = timedelta(seconds=5)
+# A carrier knows how long a call was a moment after its end, or not for long.
+ASK_AGAIN_AFTER = timedelta(minutes=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -113,8 +119,10 @@ class Context:
     uncovered: tuple[str, ...] = ()
     # UIDs of waiting sessions that were deleted because their Campaign makes another run now.
     put_aside: set[str] = field(default_factory=set)
-    # Sessions whose last write was refused, by the resourceVersion that was too old.
-    stale: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Sessions whose last write failed: namespace, name, and the resourceVersion that it had seen.
+    stale: Lately[tuple[str, str, str]] = field(default_factory=lambda: Lately(STALE_FOR))
+    # Attempts whose carrier was asked how long their calls were.
+    asked_for_duration: Lately[UUID] = field(default_factory=lambda: Lately(ASK_AGAIN_AFTER))
     # When each campaign may next call somebody who waits, as the last plan of admissions knew it.
     openings: dict[tuple[str, str], datetime] = field(default_factory=dict)
     # UIDs of the sessions that it left waiting for nothing but a slot or their turn, as far as the money goes.
@@ -167,6 +175,11 @@ class Context:
         for memory in (self.idle_since, self.quiet_since):
             for uid in memory.keys() - there:
                 del memory[uid]
+
+    def forget_namespace(self, namespace: str) -> None:
+        """Has its workers' access made sure of again: the namespace may be another one of the same name."""
+        self.prepared = {item for item in self.prepared if item[0] != namespace}
+        self.guarded.discard(namespace)
 
     def look_soon(self, key: Key) -> None:
         """Asks for a look at what follows from many objects: a moment later, once for all that change meanwhile."""

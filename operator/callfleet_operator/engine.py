@@ -52,6 +52,8 @@ from callfleet_operator.store import KINDS, Store
 from callfleet_operator.watches import Watches
 
 WORKERS = 16
+# The watch brings the newer object, which asks for a look at once.
+EXPECTED = (ConflictError,)
 AUDIT_EVERY_S = 30.0
 # An audit of 50,000 sessions takes some ten seconds: no more than a tenth of the time is spent on them.
 AUDIT_SHARE = 0.1
@@ -151,7 +153,7 @@ class Engine:
         return Context(
             settings=settings,
             store=Store(),
-            queue=KeyedQueue(self._work, WORKERS, is_one_of_many),
+            queue=KeyedQueue(self._work, WORKERS, is_one_of_many, EXPECTED),
             kube=kube,
             engine=engine,
             ledger=ledger,
@@ -264,8 +266,6 @@ class Engine:
             return
         try:
             await self._dispatch(context, key)
-        except ConflictError:
-            context.queue.add_after(key, 0.2)  # the watch brings the newer object meanwhile
         except (StaleEpochError, DatabaseReplacedError) as error:
             # Whatever is remembered is of another time, or of another database: the process starts again.
             _log.error("deposed", error=str(error))

@@ -191,6 +191,16 @@ class Kube(Requests):
         found = await self.request("GET", f"{path}/{body['metadata']['name']}")
         return str(found["metadata"]["uid"])
 
+    async def drop_pool(self, namespace: str, name: str) -> None:
+        """Deletes the ConfigMap that owned a pool's pods, unless one of them is there, whatever a watch has shown."""
+        asked = {"labelSelector": f"{POOL_LABEL}={name}", "limit": "1"}
+        pods = await self.request("GET", f"/api/v1/namespaces/{namespace}/pods", query=asked)
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        found = None if pods["items"] else await self.find(path)
+        meta = {} if found is None else found["metadata"]
+        if (meta.get("labels") or {}).get(POOL_LABEL) == name:
+            await self.delete(path, {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]})
+
     async def ensure_worker_access(self, namespace: str, account: dict[str, Any], binding: dict[str, Any]) -> None:
         """Gives a namespace the workers' service account and its role binding."""
         await self.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)

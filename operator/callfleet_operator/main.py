@@ -20,23 +20,30 @@ _LIST_CHUNK = 500
 _TASKS = 1_000
 
 
-@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # what can be waited for, the engine waits for itself
-async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Sets kopf up as docs/decisions/0002 says, and starts the engine."""
-    own = OperatorSettings()
-    configure("operator", own.log_level)
+def set_up(settings: kopf.OperatorSettings) -> None:
+    """Sets kopf up as docs/decisions/0002 says."""
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = _LIST_CHUNK
+    # A handler's own `labels` are compared here, with every pod of the cluster; this, by the API server.
+    settings.watching.label_selectors["", "v1", "pods"] = POOL_LABEL
     # A task for each object that has news, for so long; 50,000 at once, as after a list, would be half a gigabyte.
     settings.queueing.idle_timeout = 0.1
     settings.queueing.worker_limit = _TASKS
     settings.networking.request_timeout = 30
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = NoDiffs()
+
+
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # what can be waited for, the engine waits for itself
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """Sets kopf up, and starts the engine."""
+    own = OperatorSettings()
+    configure("operator", own.log_level)
+    set_up(settings)
     start_http_server(own.callfleet_metrics_port)
     memo.engine = Engine(own, on_deposed=_end)
     await memo.engine.start()

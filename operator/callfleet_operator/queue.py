@@ -15,6 +15,9 @@ _log = structlog.get_logger(__name__)
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
+# What is expected now and then is over sooner; so often in a row it is no more.
+FIRST_EXPECTED_RETRY_S = 0.2
+WARNED_OF_AFTER = 5
 
 
 class KeyedQueue(Generic[Key]):
@@ -25,14 +28,21 @@ class KeyedQueue(Generic[Key]):
 
     Keys that are one of `many` stand in a line of their own, and every other worker begins with the others: what
     concerns all (who is admitted next) does not wait behind fifty thousand of them, nor they behind it.
+
+    `expected`: failures that are nobody's fault, such as another's write that came first.
     """
 
     def __init__(
-        self, work: Callable[[Key], Awaitable[None]], workers: int, many: Callable[[Key], bool] = lambda _: False
+        self,
+        work: Callable[[Key], Awaitable[None]],
+        workers: int,
+        many: Callable[[Key], bool] = lambda _: False,
+        expected: tuple[type[Exception], ...] = (),
     ) -> None:
         self._work = work
         self._workers = workers
         self._is_one_of_many = many
+        self._expected = expected
         self._few: deque[Key] = deque()
         self._many: deque[Key] = deque()
         self._ready = asyncio.Semaphore(0)
@@ -99,6 +109,9 @@ class KeyedQueue(Generic[Key]):
 
     def _retry(self, key: Key, error: Exception) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(failures - 1, 10))
-        _log.warning("reconcile failed", key=str(key), failures=failures, retry_in_s=delay_s, error=repr(error)[:500])
+        expected = isinstance(error, self._expected)
+        first_s = FIRST_EXPECTED_RETRY_S if expected else FIRST_RETRY_S
+        delay_s = min(LONGEST_RETRY_S, first_s * 2 ** min(failures - 1, 10))
+        tell = _log.debug if expected and failures < WARNED_OF_AFTER else _log.warning
+        tell("reconcile failed", key=str(key), failures=failures, retry_in_s=delay_s, error=repr(error)[:500])
         self.add_after(key, delay_s)

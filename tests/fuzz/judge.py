@@ -229,7 +229,11 @@ class Judge:
         most, least = worker.get("maxWorkers", 1), worker.get("minWorkers", 0)
         if len(serving) > most:
             verdict.wrong.append(f"{len(serving)} workers, at most {most} are asked for")
-        waits = any(item.spec.campaign == body["metadata"]["name"] for item in context.store.sessions())
+        # A campaign that is over, or not open for long, keeps nobody warm.
+        waits = any(
+            item.spec.campaign == body["metadata"]["name"] and item.status.get("reason") != "OutsideCallingHours"
+            for item in context.store.sessions()
+        )
         if waits and not spec.get("suspend") and len(serving) < least:
             said = conditions.get("WorkersAvailable") or {}
             if not said.get("message"):  # earlier workers may serve meanwhile

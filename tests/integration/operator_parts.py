@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,14 @@ class Operator:
         body: dict[str, Any] = self.server.request("GET", f"{GROUP}/{namespace}/campaigns/{name}")
         return body
 
+    @asynccontextmanager
+    async def by_itself(self) -> AsyncIterator[None]:
+        """Meanwhile sessions are looked at whenever somebody has asked for it, as the engine does."""
+        running = asyncio.create_task(self.context.queue.run())
+        yield
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
     async def tend_sessions(self, namespace: str) -> None:
         """Looks at every session until none is being deleted."""
         for _ in range(5):
@@ -103,6 +112,13 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+async def until(so: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Waits until it is so."""
+    async with asyncio.timeout(within_s):
+        while not so():  # noqa: ASYNC110  # what is waited for is the world's state, not an event of ours
+            await asyncio.sleep(0.05)
+
+
 async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://127.0.0.1:9") -> Context:
     """The parts of an operator that has taken the epoch; nothing of the cluster is seen yet."""
     settings = _settings(engine, carrier_url)
@@ -111,10 +127,16 @@ async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://12
     own = installation_account(settings, simulated=True)
     carriers = Carriers(kube, CarrierRegister(engine, lambda: ledger.epoch), own, ("default", "callfleet-carriers"))
     await carriers.start()
-    return Context(
+
+    async def look(key: Key) -> None:
+        """What else reconcilers ask for is looked at by the test itself; and this only while the queue runs."""
+        if key.kind == "CallSession":
+            await session.reconcile(context, key)
+
+    context = Context(
         settings=settings,
         store=Store(),
-        queue=KeyedQueue(_nothing, 1),
+        queue=KeyedQueue(look, 1),
         kube=kube,
         engine=engine,
         ledger=ledger,
@@ -127,6 +149,7 @@ async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://12
         costs=CostCalculator(load_prices()),
         models=Models([], None, lambda _: None),
     )
+    return context
 
 
 @asynccontextmanager
@@ -162,10 +185,6 @@ def forget_database(server: ApiServer) -> None:
     path = "/api/v1/namespaces/default/configmaps"
     if any(item["metadata"]["name"] == witness.NAME for item in server.request("GET", path)["items"]):
         server.request("DELETE", f"{path}/{witness.NAME}")
-
-
-async def _nothing(key: Key) -> None:
-    """Keys that reconcilers ask for are looked at by the test itself."""
 
 
 def _settings(engine: AsyncEngine, carrier_url: str) -> OperatorSettings:

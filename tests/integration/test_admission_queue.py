@@ -19,10 +19,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number
-from tests.integration.operator_parts import Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
 
+from callfleet_core.donotcall import DoNotCallList
+from callfleet_operator.context import STALE_FOR
 from callfleet_operator.manifests import pool_name
-from callfleet_operator.objects import Session, parse_time
+from callfleet_operator.objects import Meta, Session, parse_time
 from callfleet_operator.plan.pace import AHEAD
 from callfleet_operator.reconcile import admission, installation, witness
 
@@ -218,3 +220,69 @@ def test_a_wrong_weight_or_pace_is_refused_with_what_is_right(
             body(namespace, "wrong", 0, people=1, **spec),
         )
     assert words in json.loads(refused.value.read())["message"]
+
+
+async def test_a_bind_that_changed_nothing_is_made_again(
+    running: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(running, namespace, body(namespace, "spring", 0, people=1))
+    await ready_pod(running, namespace)
+    write = running.context.kube.write_status
+
+    async def broken(kind: str, meta: Meta, status: dict[str, Any]) -> dict[str, Any]:
+        if meta.namespace == namespace:
+            raise TimeoutError
+        return await write(kind, meta, status)  # other tests' sessions
+
+    monkeypatch.setattr(running.context.kube, "write_status", broken)
+    (session,) = await cycle(running, namespace)
+    version = session.meta.resource_version
+    monkeypatch.setattr(running.context.kube, "write_status", write)
+    (session,) = await cycle(running, namespace)
+    assert (session.state, session.meta.resource_version) == ("Pending", version)  # a watch may still bring the bind
+    running.context.now = lambda: datetime.now(UTC) + STALE_FOR
+    (session,) = await cycle(running, namespace)
+    assert (session.state, session.status["attempt"]["number"]) == ("Admitted", 1)
+
+
+async def test_people_who_may_not_be_called_keep_nobody_behind_them_from_a_session(
+    running: Operator, namespace: str
+) -> None:
+    spring = body(namespace, "spring", 0, people=4, lookAhead=2)
+    del spring["spec"]["contacts"]["inline"][0]["consent"]
+    book = DoNotCallList(running.context.engine, running.context.subjects)
+    await book.put(namespace, number(1), actor="ada", reason="a letter")
+    await begin(running, namespace, spring)
+    sessions = await cycle(running, namespace)
+    assert [item.status["reason"] for item in sessions] == ["NoConsent", "DoNotCall"]
+    await running.reconcile(namespace, "spring")
+    assert [item.status["reason"] for item in await cycle(running, namespace)][2:] == ["NoCapacity", "NoCapacity"]
+
+
+async def test_a_session_that_no_campaign_has_called_says_why(
+    running: Operator, server: ApiServer, namespace: str
+) -> None:
+    await begin(running, namespace, body(namespace, "spring", 0, people=1))
+    (made,) = await cycle(running, namespace)
+    spec = {"campaign": "spring", "runID": "1", "contactID": made.spec.contact_id, "currency": "USD"}
+    for name, wrong in {"misspelt": {"campaign": "sprng"}, "late": {"runID": "0"}, "right": {}}.items():
+        by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}}
+        path = f"{GROUP}/{namespace}/callsessions"
+        server.request("POST", path, {**by_hand, "spec": spec | wrong})
+    await running.see()
+    first = {item.meta.name: item for item in await cycle(running, namespace)}
+    said = {name: (item.status["reason"], _admitted(item)) for name, item in first.items()}
+    assert said["misspelt"] == ("Suspended", "there is no Campaign sprng in this namespace")
+    assert said["late"] == ("Suspended", "the Campaign spring makes its run 1, and this session is of run 0")
+    assert said["right"][0] == "NoCapacity"
+    again = {item.meta.name: item for item in await cycle(running, namespace)}
+    assert again == first  # written once
+
+    await begin(running, namespace, body(namespace, "sprng", 0, people=1, suspend=True))
+    found = {item.meta.name: item for item in await cycle(running, namespace)}
+    assert (found["misspelt"].status["reason"], _admitted(found["misspelt"])) == ("Suspended", "")
+
+
+def _admitted(session: Session) -> str:
+    """What the condition Admitted says."""
+    return next(str(item["message"]) for item in session.status["conditions"] if item["type"] == "Admitted")

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, SUBJECTS, number
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet
-from tests.integration.operator_parts import GROUP, campaign_body
+from tests.integration.operator_parts import GROUP, campaign_body, until
 from tests.integration.test_admission_queue import explained
 
 from callfleet_core.api.schedule import Day
@@ -108,11 +108,14 @@ async def test_a_changed_schedule_holds_from_the_next_look_and_for_whoever_was_a
     first, second = fleet.bound()
     fleet.change(schedule=closed)
     await fleet.look()
-    dialing = DialStore(fleet.parts.context.engine, SUBJECTS.ring(fleet.namespace))
-    decision = await dialing.begin_dial(UUID(first["attempt"]["id"]), first["podUID"], uuid4())
-    assert (decision.verdict, decision.reason) == ("refused", "OutsideCallingHours")
-    await dialing.begin_dial(UUID(second["attempt"]["id"]), second["podUID"], uuid4())
-    await fleet.parts.tend_sessions(fleet.namespace)
+    async with fleet.parts.by_itself():
+        await until(lambda: len(fleet.parts.context.queue) == 0)  # what the change itself asked for
+        dialing = DialStore(fleet.parts.context.engine, SUBJECTS.ring(fleet.namespace))
+        decision = await dialing.begin_dial(UUID(first["attempt"]["id"]), first["podUID"], uuid4())
+        assert (decision.verdict, decision.reason) == ("refused", "OutsideCallingHours")
+        await dialing.begin_dial(UUID(second["attempt"]["id"]), second["podUID"], uuid4())
+        # No object has changed, and a worker tells nobody: the sessions come back by themselves.
+        await until(lambda: {item["state"] for item in statuses(fleet)} == {"Pending"})
     await fleet.look()
     assert [(item["state"], item["reason"]) for item in statuses(fleet)] == [("Pending", "OutsideCallingHours")] * 2
     assert fleet.status()["money"]["held"] == "0.00"
@@ -214,6 +217,7 @@ WINDOW = {"days": ["Mon"], "from": "09:00", "to": "18:00"}
         ({"schedule": {"windows": [WINDOW | {"to": "09:00"}]}}, "from must be before to"),
         ({"schedule": {"zone": "Caller", "windows": [WINDOW]}}, "Unsupported value"),
         ({"schedule": {"notAfter": "tomorrow"}}, "spec.schedule.notAfter"),
+        ({"schedule": {"notAfter": "2026-12-31T00:00:00+24:00"}}, "spec.schedule.notAfter"),
         ({"schedule": {"zone": "Campaign", "windows": [WINDOW]}, "timeZone": "CET"}, "that is UTC or Area/City"),
     ],
 )  # fmt: skip

@@ -34,6 +34,7 @@ FOUND: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("a list is no moment", ("contacts", "inline", 0, "consent", "time"), []),
     ("nor is a year that no clock has", ("contacts", "inline", 0, "consent", "time"), "9999-12-31T23:59:59-12:00"),
     ("nor is an end of calling", ("schedule", "notAfter"), []),
+    ("no clock is a day off", ("schedule", "notAfter"), "2026-12-31T00:00:00+24:00"),
     ("Mars has no time zone", ("timeZone",), "Mars/Olympus"),
     ("nobody lives there", ("contacts", "inline", 0, "timeZone"), "Mars/Olympus"),
     ("PostgreSQL's JSON holds no NUL", ("agent", "opening"), "Hello\u0000."),
@@ -87,6 +88,15 @@ def test_every_field_of_every_kind_is_changed() -> None:
         schema = load_schema(kind)
         reached = {".".join(str(step) for step in path if isinstance(step, str)) for path, *_ in walk(schema, base)}
         assert set(_fields(schema)) - reached <= NOT_IN_THE_BASE, kind
+
+
+def test_moments_are_what_moments_are_changed_to() -> None:
+    tried = {
+        ".".join(str(step) for step in path if isinstance(step, str))
+        for path, what, _ in walk(load_schema("Campaign"), BASES["Campaign"])
+        if what.endswith("a moment")
+    }
+    assert tried == {"contacts.inline.consent.time", "schedule.notAfter"}
 
 
 # Below fields that the base does not have; `OTHERS` has them, or they are added whole.

@@ -292,3 +292,73 @@ def test_workers_that_could_not_keep_their_promise_are_refused(
         fleet.apply(1, **spec)
     assert message in refused.value.read().decode()
     fleet.apply(1, worker={"slotsPerWorker": 5, "resources": {"limits": {"memory": "4Gi", **GPU}}})
+
+
+async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(fleet: Fleet) -> None:
+    """The API server alone deletes no namespace's objects: the test does, as a controller would."""
+    for _ in range(2):
+        fleet.apply(1, worker={"minWorkers": 1})
+        await fleet.settled()
+        fleet.run_pods()
+        await fleet.look()
+        assert (len(marked(fleet)), len(_needed(fleet))) == (1, 2)
+        fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
+        await fleet.look(2)
+        for path in [*_needed(fleet), *(fleet.path(name) for name in names(fleet))]:
+            fleet.server.request("DELETE", path)
+        for item in fleet.sessions():
+            path = f"{GROUP}/{fleet.namespace}/callsessions/{item['metadata']['name']}"
+            fleet.server.request("DELETE", path)
+            fleet.server.request("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+        await fleet.look()
+        assert _needed(fleet) == []
+
+
+async def test_access_that_somebody_took_away_is_given_again(fleet: Fleet) -> None:
+    fleet.apply(1, worker={"minWorkers": 1})
+    await fleet.settled()
+    (account,) = _needed(fleet)
+    fleet.server.request("DELETE", account)
+    fleet.server.request("DELETE", fleet.path(names(fleet)[0]))
+    await fleet.look_at_pools()
+    assert names(fleet) == []  # refused: there is no such service account
+    await fleet.look_at_pools()
+    assert len(names(fleet)) == 1
+
+
+async def test_what_owned_a_pools_pods_goes_after_the_last_of_them(fleet: Fleet) -> None:
+    def maps() -> set[str]:
+        found = fleet.server.request("GET", f"/api/v1/namespaces/{fleet.namespace}/configmaps")["items"]
+        return {str(item["metadata"]["name"]) for item in found}
+
+    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 1})
+    await fleet.settled()
+    (first,) = maps()
+    fleet.run_pods()
+    await fleet.look()
+    attempt = await fleet.begin(fleet.bound()[0])
+    fleet.change(worker={"image": "worker:2", "maxWorkers": 1})
+    await fleet.look(2)
+    assert first in maps()  # its pod has a call
+    await fleet.end(attempt)
+    fleet.ahead += QUIET
+    await fleet.look(3)
+    assert not any(name.startswith(first) for name in names(fleet))
+    assert first not in maps()
+    fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
+    fleet.ahead += COOL_DOWN
+    await fleet.look(2)
+    fleet.ahead += COOL_DOWN
+    await fleet.look(2)
+    assert (names(fleet), maps()) == ([], set())
+
+
+def _needed(fleet: Fleet) -> list[str]:
+    """Paths of the workers' service account and of what keeps them from evictions, if they are there."""
+    kinds = ("/api/v1", "serviceaccounts"), ("/apis/policy/v1", "poddisruptionbudgets")
+    found = []
+    for group, plural in kinds:
+        path = f"{group}/namespaces/{fleet.namespace}/{plural}"
+        items = fleet.server.request("GET", path)["items"]
+        found += [f"{path}/{item['metadata']['name']}" for item in items if item["metadata"]["name"] != "default"]
+    return found

@@ -59,7 +59,7 @@ async def _measure(url: str, sessions: int, campaigns: int, rounds: int) -> None
         await put_limits_in_force(context)
         await installation.reconcile(context)
         attempts = await context.ledger.open_attempts()
-        snapshot, _ = await take_snapshot(context, attempts)
+        snapshot, *_ = await take_snapshot(context, attempts)
         admitted = sum(isinstance(item, Admit) for item in plan_admissions(snapshot, context.now()))
         sys.stdout.write(f"# {len(snapshot.pending)} sessions of {campaigns} campaigns, {admitted} would be admitted\n")
 

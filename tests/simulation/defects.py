@@ -26,7 +26,7 @@ from callfleet_operator.plan import pool as pool_plan
 from callfleet_operator.plan import session as session_plan
 from callfleet_operator.plan.admission import Admit, PendingSession, Snapshot, Wait
 from callfleet_operator.plan.hours import Hours
-from callfleet_operator.reconcile import admission, attempts, pool, settlement, snapshot
+from callfleet_operator.reconcile import admission, attempts, pool, session, settlement, snapshot
 
 Put = tuple[Any, str, Any]
 _first_opening = hours_plan.next_opening
@@ -131,6 +131,11 @@ def _released_twice(books: Protocol, attempt: Attempt, reason: str) -> None:
         books.post(attempt.item.id, attempt.item.accounts, "release", -attempt.item.amount, 0)
 
 
+def _some_dials_are_refused(books: Protocol, attempt: Attempt) -> str | None:
+    """Somebody has just stopped everything, whenever an attempt's id is even."""
+    return _dial_refusal(books, attempt) or (None if attempt.item.id.int % 2 else "Stopped")
+
+
 def _no_pods(*_: Any) -> pool_plan.PoolPlan:
     return pool_plan.PoolPlan(0, (), (), ())
 
@@ -165,6 +170,11 @@ DEFECTS: Final[dict[str, tuple[Put, ...]]] = {
     "limits-are-never-changed": ((MemoryLedger, "set_limit", _only_the_first_limit),),
     "slots-are-given-twice": ((snapshot, "open_by_pod", _taken_twice),),
     "what-is-released-returns-twice": ((Protocol, "_release", _released_twice),),
+    "nobody-looks-at-a-refused-grant": (
+        (Protocol, "_dial_refusal", _some_dials_are_refused),
+        (session, "GRANTED_EVERY_S", 1e6),
+        (admission, "GRANTED_EVERY_S", 1e6),
+    ),
     "no-worker-is-made": ((pool, "plan_pool", _no_pods),),
 }
 

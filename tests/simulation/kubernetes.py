@@ -181,6 +181,9 @@ class MemoryKube(Kube):
     async def ensure_config_map(self, namespace: str, body: Body) -> str:
         return str(UUID(int=7, version=4))
 
+    async def drop_pool(self, namespace: str, name: str) -> None:
+        pass
+
     async def ensure_worker_access(self, namespace: str, account: Body, binding: Body) -> None:
         pass
 

@@ -34,7 +34,7 @@ from callfleet_core.pricing import CostCalculator, load_prices
 from callfleet_core.recovery import RecoveryBook
 from callfleet_core.runs import Run
 from callfleet_operator.context import Context
-from callfleet_operator.engine import WORKERS, Engine, is_one_of_many
+from callfleet_operator.engine import EXPECTED, WORKERS, Engine, is_one_of_many
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Key, parse_time
 from callfleet_operator.plan.limits import wanted_in_force
@@ -153,7 +153,7 @@ class Operator(Engine):
             return ledger.epoch
 
         context = SimulatedContext(
-            settings=self._settings, store=Store(), queue=KeyedQueue(self._work, WORKERS, is_one_of_many),
+            settings=self._settings, store=Store(), queue=KeyedQueue(self._work, WORKERS, is_one_of_many, EXPECTED),
             kube=MemoryKube(servers.cluster, way), engine=_no_engine(), ledger=ledger,
             contacts=MemoryContacts(servers.books, way, epoch),
             runs=MemoryRuns(servers.books, servers.scenario.lists, servers.left, epoch),
@@ -185,8 +185,8 @@ class Operator(Engine):
     async def _work(self, key: Key) -> None:
         try:
             await super()._work(key)
-        except OutageError:
-            raise  # the carrier is away: the queue asks again
+        except (OutageError, *EXPECTED):
+            raise  # the carrier is away, or another wrote first: the queue asks again
         except Exception as error:
             self.servers.failed(f"{key.kind}: {error!r}")
             raise

@@ -24,6 +24,8 @@ EVERY_S: Final = 60.0
 STARVES_AFTER: Final = timedelta(minutes=15)
 # A retryAt that has passed is written anew, or the session goes on.
 PASSED_FOR: Final = timedelta(minutes=3)
+# A session whose grant was taken back waits again, or its call has begun, in seconds.
+STAYS_ADMITTED_FOR: Final = timedelta(minutes=1)
 # Windows begin and end with the hour; zones are half an hour apart at least.
 SHORTEST_HOURS: Final = timedelta(minutes=15)
 _REASONS: Final = frozenset(reason.value for reason in Reason)
@@ -37,6 +39,8 @@ class Patrol:
         # Campaigns, people's zones and openings that were looked at.
         self._openings: set[tuple[str, tuple[str, ...], str]] = set()
         self._could_since: dict[str, datetime] = {}
+        # Attempts that are not open though their sessions are Admitted by them, since when.
+        self._stranded_since: dict[UUID, datetime] = {}
         # Until then somebody or something keeps everything from being as it should be.
         self.disturbed_until: datetime | None = None
 
@@ -51,11 +55,13 @@ class Patrol:
         self._referee.replay(books)
         if self.disturbed_until is not None and now < self.disturbed_until:
             self._could_since.clear()
+            self._stranded_since.clear()
             return
         sessions = list(self._servers.cluster.bodies["CallSession"].values())
         for body in sessions:
             self._reason(body, now)
             self._opening(body, now)
+        self._stranded(sessions, now)
         for name in self._specs:
             self._starving(name, [each for each in sessions if each["spec"]["campaign"] == name], now)
 
@@ -90,6 +96,20 @@ class Patrol:
             self._referee.wrong(now, f"{body['metadata']['name']} waits until {text}, when it may not be called either")
         if any(self._referee.may_be_called(place, moment) for moment in before if moment < opening):
             self._referee.wrong(now, f"{body['metadata']['name']} waits until {text}, and might be called before")
+
+    def _stranded(self, sessions: list[Body], now: datetime) -> None:
+        """Nobody stays Admitted by an attempt that is not open any more."""
+        admitted = {
+            UUID(body["status"]["attempt"]["id"]): str(body["metadata"]["name"])
+            for body in sessions
+            if (body.get("status") or {}).get("state") == "Admitted"
+        }
+        attempts = self._servers.books.attempts
+        stranded = {key: name for key, name in admitted.items() if attempts[key].state not in OPEN}
+        self._stranded_since = {key: self._stranded_since.get(key, now) for key in stranded}
+        for key, since in self._stranded_since.items():
+            if now - since >= STAYS_ADMITTED_FOR:
+                self._referee.wrong(now, f"{stranded[key]} is Admitted by an attempt that is {attempts[key].state}")
 
     def _starving(self, name: str, sessions: list[Body], now: datetime) -> None:
         """A campaign that could call somebody calls somebody."""

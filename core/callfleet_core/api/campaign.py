@@ -150,7 +150,13 @@ class CampaignSpec(ApiModel):
     attempts: Attempts = Field(default=Attempts())
     agent: Agent
     worker: Worker = Field(default=Worker())
-    look_ahead: int = Field(default=200, ge=1, le=5000, description="The most unfinished sessions kept as objects.")
+    look_ahead: int = Field(
+        default=200,
+        ge=1,
+        le=5000,
+        description="The most unfinished sessions kept as objects, beside"
+        " 1,000 of people who may not be called (NoConsent, DoNotCall).",
+    )
 
     def script(self) -> CallScript:
         """The call script as it is frozen into an attempt."""

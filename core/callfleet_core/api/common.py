@@ -61,7 +61,8 @@ Moment = Annotated[
         {
             "type": "string",
             "maxLength": 35,
-            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$",
+            # An offset of a whole day is one for Go's clocks, and for no other.
+            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$",
             "x-kubernetes-validations": [_MOMENT_RULE],
         }
     ),

@@ -10,7 +10,7 @@ from callfleet_core.api.campaign import Attempts
 from callfleet_core.ledger import Attempt
 from callfleet_core.money import format_micros
 from callfleet_core.runs import RunContact
-from callfleet_operator.objects import format_time
+from callfleet_operator.objects import Campaign, Session, format_time
 
 # How a carrier's final word reads as a disposition.
 DISPOSITIONS = {
@@ -218,6 +218,23 @@ def _canceled_status(status: Status, now: datetime, generation: int, why: str = 
             condition(existing, "Finished", True, SessionState.CANCELED.value, why, now, generation),
         ],
     }
+
+
+def why_unserved(session: Session, campaign: Campaign | None) -> str | None:
+    """Why no Campaign has this session called, though it was meant to by whoever made it; None: one does.
+
+    What a Campaign made itself goes with it, or with its run, and is told nothing.
+    """
+    name, run_id = session.spec.campaign, session.spec.run_id
+    if session.spec.campaign_uid is not None:
+        return None
+    if campaign is None:
+        return f"there is no Campaign {name} in this namespace"
+    if campaign.meta.deleted:
+        return f"the Campaign {name} is being deleted"
+    if campaign.spec.run_id != run_id:
+        return f"the Campaign {name} makes its run {campaign.spec.run_id}, and this session is of run {run_id}"
+    return None
 
 
 def next_look_s(attempt: Attempt, now: datetime) -> float | None:

@@ -35,11 +35,11 @@ from callfleet_operator.plan.admission import (
 )
 from callfleet_operator.plan.limits import wanted_in_force
 from callfleet_operator.plan.model import serving_script
-from callfleet_operator.plan.session import admitted_status, pending_status, plan_closed
+from callfleet_operator.plan.session import Status, admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, installation, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
-from callfleet_operator.reconcile.session import is_this_call
-from callfleet_operator.reconcile.snapshot import take_snapshot
+from callfleet_operator.reconcile.session import GRANTED_EVERY_S, is_this_call
+from callfleet_operator.reconcile.snapshot import Unserved, take_snapshot
 from callfleet_operator.together import each
 
 EVERY_S = 2.0
@@ -61,7 +61,7 @@ async def reconcile(context: Context) -> None:
 async def _cycle(context: Context) -> None:
     await witness.assert_trusted(context)
     await put_limits_in_force(context)
-    snapshot, sessions = await take_snapshot(context, await context.ledger.open_attempts())
+    snapshot, sessions, unserved = await take_snapshot(context, await context.ledger.open_attempts())
     decisions = plan_admissions(snapshot, context.now())
     _remember_turns(context, snapshot, decisions)
     context.openings = plan_openings(snapshot, context.now())
@@ -71,6 +71,7 @@ async def _cycle(context: Context) -> None:
     if admits and await _hold_and_bind(context, admits, sessions):
         context.queue.add(Key("Admission"))
     await _write_waits(context, waits, sessions)
+    await _write_unserved(context, unserved)
     for pool in sorted({item.session.pool for item in decisions}):
         context.queue.add(Key("Pool", *pool))
 
@@ -177,7 +178,13 @@ async def _end_closed(context: Context, session: Session) -> None:
     try:
         context.store.apply("CallSession", await context.kube.write_status("CallSession", session.meta, status))
     except ConflictError:
-        context.stale[(key.namespace, key.name)] = session.meta.resource_version
+        _pass_over(context, session)
+
+
+def _pass_over(context: Context, session: Session) -> None:
+    """Nobody acts on this view of it until the watch has brought a newer one, or had the time to."""
+    meta = session.meta
+    context.stale.note((meta.namespace, meta.name, meta.resource_version), context.now())
 
 
 async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
@@ -206,7 +213,7 @@ async def _bind_or_revoke(context: Context, admit: Admit, request: HoldRequest, 
     except Exception as error:  # noqa: BLE001  # whatever it was, the grant is taken back and the others are bound
         _log.warning("bind refused", session=session.meta.name, error=type(error).__name__)
         await context.ledger.revoke(request.attempt_id, "BindRefused")
-        context.stale[admit.session.key] = session.meta.resource_version
+        _pass_over(context, session)
         context.queue.add(Key("CallSession", *admit.session.key))
 
 
@@ -279,6 +286,7 @@ async def _bind(context: Context, admit: Admit, request: HoldRequest, session: S
     status = admitted_status(session.status, attempt, admit.slot.pod_name, admit.slot.pod_uid, context.now())
     body = await context.kube.write_status("CallSession", session.meta, status)
     context.store.apply("CallSession", body)
+    context.queue.add_after(Key("CallSession", *admit.session.key), GRANTED_EVERY_S)
     _log.info("session admitted", session=session.meta.name, attempt=str(request.attempt_id), held=attempt["held"])
 
 
@@ -303,15 +311,35 @@ async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
     wanted = pending_status(
         status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=wait.retry_at, message=message
     )
+    if not await _write(context, session, wanted):
+        return
+    if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
+        await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
+
+
+async def _write_unserved(context: Context, unserved: Sequence[Unserved]) -> None:
+    """Says of sessions that no Campaign has called why not; what is left over comes in a later cycle."""
+    now = context.now()
+
+    async def write(item: Unserved) -> None:
+        await _write(
+            context, item.session, pending_status(item.session.status, Reason.SUSPENDED, now, message=item.why)
+        )
+
+    news = [item for item in unserved if _message(item.session.status) != item.why]
+    await each(news[:MAX_WAITS_A_CYCLE], write)
+
+
+async def _write(context: Context, session: Session, wanted: Status) -> bool:
+    """Whether it was written; where it changed meanwhile, the watch brings the news and the next cycle looks again."""
     try:
         body = await context.kube.write_status("CallSession", session.meta, wanted)
     except ConflictError:
-        context.stale[(session.meta.namespace, session.meta.name)] = session.meta.resource_version
-        return  # it changed meanwhile; the watch brings the news and the next cycle looks again
+        _pass_over(context, session)
+        return False
     context.store.apply("CallSession", body)
     context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))
-    if status.get("reason") != wait.reason.value and wait.reason in _TOLD:
-        await context.tell("CallSession", session.meta, wait.reason.value, message or "waits", warning=True)
+    return True
 
 
 def _shortfall(wait: Wait) -> str | None:
@@ -324,7 +352,7 @@ def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
         return True
     if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
         return False
-    if wait.reason is Reason.OUTSIDE_CALLING_HOURS and wait.message != _message(status):
+    if wait.reason in _WITH_CAUSE and wait.message != _message(status):
         return False
     said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
     if said is None or meant is None or wait.reason is not Reason.PACING:
@@ -337,6 +365,8 @@ def _message(status: Mapping[str, Any]) -> str:
     return next((item["message"] for item in status.get("conditions") or [] if item["type"] == "Admitted"), "")
 
 
+# Reasons with several causes, of which the message says which.
+_WITH_CAUSE = {Reason.OUTSIDE_CALLING_HOURS, Reason.SUSPENDED}
 # Reasons that somebody may want to act on; the others come and go by themselves.
 _TOLD = {
     Reason.BUDGET_EXHAUSTED,

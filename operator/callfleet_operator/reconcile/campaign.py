@@ -17,7 +17,7 @@ from callfleet_core.windows import TOTAL, TimeZoneError, Window
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
+from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status, plan_room
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now, wanted_in_force
 from callfleet_operator.plan.model import plan_model
@@ -129,9 +129,9 @@ async def _mirror(context: Context, campaign: Campaign) -> bool:
 async def _drain(context: Context, meta: Meta, *, hang_up: bool) -> None:
     """A deleted Campaign goes once none of its calls is open and all are settled; `hang_up` ends the live ones now."""
     attempts = await context.ledger.unsettled_attempts_of(meta.namespace, meta.name)
-    for attempt in attempts:
-        if attempt.state == "granted" or (hang_up and attempt.state != "ended"):
-            await end_attempt(context, attempt)
+    ending = [item for item in attempts if item.state == "granted" or (hang_up and item.state != "ended")]
+    # One that the carrier fails to end keeps nobody else talking; it fails the look, which is made again.
+    await each(ending, lambda attempt: end_attempt(context, attempt))
     # An unknown dial keeps its hold for a day; the ledger settles it without the object.
     if any(attempt.end_status != "unresolved" for attempt in attempts):
         context.queue.add_after(Key("Campaign", meta.namespace, meta.name), DRAIN_EVERY_S)
@@ -157,7 +157,7 @@ async def _create_due(context: Context, campaign: Campaign) -> None:
     """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
     existing = context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
     unfinished = [item for item in existing if not item.is_terminal]
-    room = campaign.spec.look_ahead - len(unfinished)
+    room = plan_room(campaign.spec.look_ahead, unfinished)
     if room <= 0:
         return
     run = contacts.run_of(campaign)

@@ -35,10 +35,11 @@ def placed(context: Context, namespace: str) -> PodPlaces:
 
 
 def pool_keys(context: Context, namespace: str) -> list[Key]:
-    """Every pool of a namespace that has pods, or is asked for, by name."""
+    """Every pool of a namespace that has pods, is asked for, or was and is not forgotten yet, by name."""
     places = placed(context, namespace)
     asked = {context.pool_of(item) for item in context.store.campaigns() if item.meta.namespace == namespace}
-    return [Key("Pool", namespace, name) for name in sorted(asked | places.own.keys() | places.orphans.keys())]
+    known = {key.name for key in context.pods_shown if key.namespace == namespace}
+    return [Key("Pool", namespace, name) for name in sorted(asked | known | places.own.keys() | places.orphans.keys())]
 
 
 def can_serve(context: Context, pod: Pod, campaign: Campaign) -> bool:

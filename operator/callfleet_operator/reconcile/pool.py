@@ -47,7 +47,7 @@ async def _reconcile(context: Context, key: Key) -> None:
     pods = [*places.own.get(key.name, ()), *places.orphans.get(key.name, ())]
     earlier = list(places.earlier.get(key.name, ()))
     if not campaigns and not pods:
-        _forget(context, key)
+        await _forget(context, key)
         return
     # The ledger after the pods: a pod that was seen with another leader's mark is seen with that leader's hold, too.
     attempts = await context.ledger.open_attempts()
@@ -131,11 +131,19 @@ def _remember(context: Context, key: Key, plan: PoolPlan, pods: Sequence[Pod]) -
     context.forget_pods()
 
 
-def _forget(context: Context, key: Key) -> None:
+async def _forget(context: Context, key: Key) -> None:
+    """Nobody asks for it: what owned its pods goes after the last of them, which may serve another pool until then."""
+    if key in context.pods_shown:
+        if context.store.pods(key.namespace, key.name):
+            return
+        await context.kube.drop_pool(key.namespace, key.name)
     context.closing.pop(key, None)
     context.pool_problems.pop(key, None)
     context.pods_shown.pop(key, None)
     context.forget_pods()
+    campaigns = (item for item in context.store.campaigns() if item.meta.namespace == key.namespace)
+    if not any(campaigns) and not context.store.pods(key.namespace):
+        context.forget_namespace(key.namespace)  # it may be deleted
 
 
 async def _mark(context: Context, view: PoolView, going: set[str]) -> None:
@@ -181,6 +189,7 @@ async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], pod
         try:
             created = await context.kube.create_pod(key.namespace, body)
         except RefusedError as error:
+            context.forget_namespace(key.namespace)  # what was prepared may have been taken away
             context.pool_problems[key] = PodProblem("PodRefused", str(error))
             _log.warning("worker refused", pod=name, pool=key.name)
             return

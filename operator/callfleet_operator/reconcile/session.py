@@ -18,6 +18,9 @@ from callfleet_operator.plan.session import FIRST_LOOK_S, Status, next_look_s, p
 
 # What is open is looked at again this soon while it is being ended.
 ENDING_EVERY_S = 2.0
+# A worker begins within a second or two of its grant. A grant that begin_dial refuses changes no object, and the worker
+# tells nobody: its session is looked at so often until the grant is over, two minutes at most.
+GRANTED_EVERY_S = 5.0
 
 
 async def reconcile(context: Context, key: Key) -> None:
@@ -39,6 +42,8 @@ async def reconcile(context: Context, key: Key) -> None:
         await end_attempt(context, attempt)
         context.queue.add_after(key, ENDING_EVERY_S)
         attempt = await _latest(context, session)
+    if attempt is not None and attempt.state == "granted":
+        context.queue.add_after(key, GRANTED_EVERY_S)
     attempts, now = campaign.spec.attempts if campaign else Attempts(), context.now()
     left_s = session.seconds_left(now)
     late = left_s is not None and left_s <= 0

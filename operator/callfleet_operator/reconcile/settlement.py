@@ -16,6 +16,7 @@ from callfleet_core.pricing import CallUsage, CostLine
 from callfleet_core.reconciliation import BookedCall
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Key
+from callfleet_operator.together import each
 
 UNRESOLVED_FOR = timedelta(hours=24)
 
@@ -27,16 +28,33 @@ async def settle(context: Context, attempts: Sequence[Attempt]) -> int:
     now = context.now()
     due = [attempt for attempt in attempts if not _waits(context, attempt, now)]
     prefixes = await context.contacts.prefixes([item.contact_id for item in due if item.end_status == "completed"])
+    # What needs no question first: a carrier that is slow to answer keeps nobody's money.
+    failed = await _settle(context, [item for item in due if not _is_asked_for(item)], prefixes, now)
+    untold = [item for item in due if _is_asked_for(item) and not context.asked_for_duration.has(item.id, now)]
+    for attempt in untold:
+        context.asked_for_duration.note(attempt.id, now)
+    return failed + await _settle(context, untold, prefixes, now)
+
+
+async def _settle(context: Context, attempts: Sequence[Attempt], prefixes: Mapping[UUID, str], now: datetime) -> int:
     priced: list[Settlement] = []
-    for attempt in due:
+
+    async def price(attempt: Attempt) -> None:
         try:
             lines = await _price(context, attempt, prefixes, now)
         except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
             _not_settled(attempt, error)
-            continue
-        priced.append(Settlement(attempt.id, lines, attempt.end_status))
-    known = {attempt.id: attempt for attempt in due}
-    return len(due) - len(priced) + await _post(context, priced, known)
+        else:
+            priced.append(Settlement(attempt.id, lines, attempt.end_status))
+
+    await each(attempts, price)
+    known = {attempt.id: attempt for attempt in attempts}
+    return len(attempts) - len(priced) + await _post(context, priced, known)
+
+
+def _is_asked_for(attempt: Attempt) -> bool:
+    """Whether only the carrier knows how long the call was."""
+    return attempt.end_status == "completed" and attempt.duration_s is None
 
 
 def _waits(context: Context, attempt: Attempt, now: datetime) -> bool:
@@ -44,7 +62,9 @@ def _waits(context: Context, attempt: Attempt, now: datetime) -> bool:
     patience = UNRESOLVED_FOR + timedelta(seconds=attempt.ring_timeout_s + attempt.time_limit_s)
     if attempt.end_status != "unresolved" or now >= (attempt.begun_at or now) + patience:
         return False
-    context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
+    session = context.store.session(attempt.namespace, attempt.session_name)
+    if session is not None and not session.is_terminal:  # it does not say yet that nobody knows
+        context.queue.add(Key("CallSession", attempt.namespace, attempt.session_name))
     return True
 
 

@@ -20,13 +20,13 @@ from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
-from callfleet_operator.objects import Campaign, Session
+from callfleet_operator.objects import Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import account_keys
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
-from callfleet_operator.plan.session import retry_time
+from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
@@ -36,12 +36,23 @@ from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
 SHORTEST_GRANT_S = 5.0
 
 
+@dataclass(frozen=True)
+class Unserved:
+    """A session that waits for nothing that a plan could give it, and why."""
+
+    session: Session
+    why: str
+
+
 async def take_snapshot(
     context: Context, attempts: Sequence[OpenAttempt]
-) -> tuple[Snapshot, dict[tuple[str, str], Session]]:
-    """What the planner needs, and the sessions by key. `attempts`: all that are open or not settled."""
+) -> tuple[Snapshot, dict[tuple[str, str], Session], list[Unserved]]:
+    """What the planner needs, the sessions by key, and those that are no plan's matter.
+
+    `attempts`: all that are open or not settled.
+    """
     began = context.now()  # before any account is named by its window: midnight may come between
-    waiting = _waiting(context, attempts)
+    waiting, unserved = _waiting(context, attempts)
     pending = await _with_what_postgres_knows(context, waiting)
     # A query only while some call has ended and is not settled.
     ended = any(item.state == "ended" for item in attempts)
@@ -67,31 +78,45 @@ async def take_snapshot(
         _carrier_room(context, attempts),
         context.costs.currency,
     )
-    return snapshot, {item.key: item.session for item in waiting}
+    return snapshot, {item.key: item.session for item in waiting}, unserved
 
 
-def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> list[_Candidate]:
-    """Sessions that could be admitted, as far as the store knows."""
+def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> tuple[list[_Candidate], list[Unserved]]:
+    """Sessions that could be admitted, as far as the store knows, and those that could not, whatever comes free."""
     known = _TermsOfCampaigns(context)
     open_by_session = {(item.namespace, item.session_name) for item in attempts}
-    found, now = [], context.now()
+    found, unserved, now = list[_Candidate](), list[Unserved](), context.now()
     for session in context.store.sessions():
         key = (session.meta.namespace, session.meta.name)
-        done = session.meta.deleted or session.spec.cancel
-        if session.state is not SessionState.PENDING or done or key in open_by_session:
+        if key in open_by_session or not _may_begin(context, session, now):
             continue
-        left_s = session.seconds_left(now)
-        if left_s is not None and left_s < SHORTEST_GRANT_S:
-            continue  # what is left is too short for a worker to begin
         campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
         if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
-            continue
-        if context.stale.get(key) == session.meta.resource_version:
-            continue  # its last bind was refused: the watch has not caught up yet
-        terms = known.of(campaign)
-        if terms is not None:
+            terms: _Terms | str | None = _why_unserved(context, session, campaign)
+        else:
+            terms = known.of(campaign)
+        if isinstance(terms, str):
+            unserved.append(Unserved(session, terms))
+        elif terms is not None and campaign is not None:
             found.append(_Candidate(key, session, campaign, terms))
-    return found
+    return found, unserved
+
+
+def _why_unserved(context: Context, session: Session, campaign: Campaign | None) -> str | None:
+    if context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign)) is not None:
+        return None  # its Campaign says that it calls nobody, and why
+    return why_unserved(session, campaign)
+
+
+def _may_begin(context: Context, session: Session, now: datetime) -> bool:
+    """Whether the session waits to be called, as it is seen."""
+    meta, left_s = session.meta, session.seconds_left(now)
+    if session.state is not SessionState.PENDING or meta.deleted or session.spec.cancel:
+        return False
+    if left_s is not None and left_s < SHORTEST_GRANT_S:
+        return False  # what is left is too short for a worker to begin
+    # After a write that failed, the watch has not caught up yet.
+    return not context.stale.has((meta.namespace, meta.name, meta.resource_version), now)
 
 
 async def _campaigns(context: Context, attempts: Sequence[OpenAttempt]) -> dict[tuple[str, str], CampaignView]:
@@ -209,24 +234,24 @@ class _TermsOfCampaigns:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._known: dict[str, _Terms | None] = {}
+        self._known: dict[str, _Terms | str | None] = {}
         self._covering = namespace_budgets(context)
 
-    def of(self, campaign: Campaign) -> _Terms | None:
-        """The terms; None while none of its sessions can be judged."""
+    def of(self, campaign: Campaign) -> _Terms | str | None:
+        """The terms; why none of its sessions can be called; None while that cannot be told."""
         uid = campaign.meta.uid
         if uid not in self._known:
             self._known[uid] = self._find(campaign)
         return self._known[uid]
 
-    def _find(self, campaign: Campaign) -> _Terms | None:
+    def _find(self, campaign: Campaign) -> _Terms | str | None:
         carrier = self._context.carriers.of(campaign)
         if carrier is None:
             return None  # its Secret is being read
         try:
             accounts, found = covering_accounts(self._context, campaign, self._context.now(), self._covering)
-        except TimeZoneError:
-            return None  # its Campaign says that it stalls, and why
+        except TimeZoneError as error:
+            return f"the Campaign stalls: {error}"
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
         sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
         model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))

@@ -302,6 +302,11 @@ async def the_rest(asker: Asker) -> None:
     await asker.tell("map", kube.put_config_map("nowhere", "m", {"b": "3"}, None))
     await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool")))
     await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool")))
+    await asker.tell("dropped", kube.drop_pool("rest", "m"))  # no pool's
+    await asker.ask("GET", f"{path}/configmaps/m")
+    for _ in range(2):
+        await asker.tell("dropped", kube.drop_pool("rest", "pool"))
+        await asker.ask("GET", f"{path}/configmaps/pool")
     await asker.tell("budget", kube.ensure_disruption_budget("rest", manifests.disruption_budget()))
     await asker.tell("budget", kube.ensure_disruption_budget("rest", manifests.disruption_budget()))
     session = await asker.ask("POST", f"{_OURS}/namespaces/rest/callsessions", session_body("rest", "one"))

@@ -6,13 +6,19 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+
+import pytest
+from structlog.testing import capture_logs
 
 from callfleet_operator.queue import KeyedQueue
 
 
 @asynccontextmanager
-async def running(work: Callable[[str], Awaitable[None]], workers: int = 4) -> AsyncIterator[KeyedQueue[str]]:
-    queue = KeyedQueue(work, workers, lambda key: key.startswith("one-of-many"))
+async def running(
+    work: Callable[[str], Awaitable[None]], workers: int = 4, expected: tuple[type[Exception], ...] = ()
+) -> AsyncIterator[KeyedQueue[str]]:
+    queue = KeyedQueue(work, workers, lambda key: key.startswith("one-of-many"), expected)
     task = asyncio.create_task(queue.run())
     yield queue
     task.cancel()
@@ -75,6 +81,33 @@ async def test_a_failure_comes_back() -> None:
         await until(lambda: calls >= 2)
         await asyncio.sleep(0.05)
     assert calls == 2
+
+
+class AnotherWasFirstError(Exception):
+    """Is expected."""
+
+
+async def test_what_is_expected_comes_back_sooner_and_ever_later_until_it_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("callfleet_operator.queue.FIRST_EXPECTED_RETRY_S", 0.01)
+    times: list[float] = []
+
+    async def work(_key: str) -> None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) != 8:
+            raise AnotherWasFirstError
+
+    async with running(work, expected=(AnotherWasFirstError,)) as queue:
+        with capture_logs() as logs:
+            queue.add("a")
+            await until(lambda: len(times) == 8)
+            gaps = [later - earlier for earlier, later in pairwise(times)]
+            assert all(gap >= 0.009 * 2**place for place, gap in enumerate(gaps))
+            assert [item["log_level"] for item in logs] == ["debug"] * 4 + ["warning"] * 3
+            queue.add("a")
+            await until(lambda: len(times) == 10)
+    assert times[9] - times[8] < gaps[-1]  # a success has made it forget
 
 
 async def test_an_earlier_wish_wins() -> None:

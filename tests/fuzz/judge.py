@@ -95,8 +95,7 @@ class Judge:
             await self._settle(verdict)
             await self._look_at(case.kind, name, verdict)
             after = await self._state(case.kind, name)
-            # A run that was left is not taken up again: whoever waited in it was canceled.
-            if how == "changed" and after != before and "spec.runID" not in case.fields:
+            if how == "changed" and after != before:
                 verdict.wrong.append(f"changed back, it is not as before: {_difference(before, after)}")
 
     @property

@@ -97,6 +97,8 @@ class Context:
     costs: CostCalculator
     models: Models
     now: Callable[[], datetime] = utc_now
+    # Numbers in a status wait, to be written together (plan/news). Who looks by hand sees what each look finds.
+    numbers_wait: bool = True
     # Admission gives slots away and pools remove pods: never at the same time.
     placement: asyncio.Lock = field(default_factory=asyncio.Lock)
     # By pod UID: since when a surplus pod is idle, and since when a marked one has no call.

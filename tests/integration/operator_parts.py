@@ -148,6 +148,7 @@ async def leading(engine: AsyncEngine, kube: Kube, carrier_url: str = "http://12
         carriers=carriers,
         costs=CostCalculator(load_prices()),
         models=Models([], None, lambda _: None),
+        numbers_wait=False,
     )
     return context
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ from callfleet_core.ledger import account_key
 from callfleet_core.lists import ContactLists
 from callfleet_core.runs import Run
 from callfleet_operator.apiserver import MERGE_PATCH
-from callfleet_operator.objects import Session
+from callfleet_operator.objects import Session, parse_time
 from callfleet_operator.reconcile import contacts
 
 NAME, LIST = "everybody", "spring-2026"
@@ -122,6 +123,27 @@ async def test_a_wrong_import_that_is_corrected_costs_nobody_their_call(
         campaign = await running.reconcile(namespace, NAME)
         assert waiting(running, namespace) == ids(namespace, *right_or_wrong)
         assert campaign["status"]["progress"] == f"0/{len(right_or_wrong)}"
+
+
+async def test_numbers_of_a_status_are_written_together_and_what_is_waited_for_at_once(
+    engine: AsyncEngine, running: Operator, namespace: str
+) -> None:
+    await ContactLists(engine).import_rows(namespace, LIST, people(0, 1), SUBJECTS)
+    running.apply(campaign_body(namespace, NAME, **SPEC))
+    for _ in range(2):
+        before = await running.reconcile(namespace, NAME)
+    running.context.numbers_wait = True
+    told = parse_time(before["status"]["contacts"]["asOf"])
+
+    async def progress(done: int, after_s: float) -> str:
+        person = UUID(sorted(ids(namespace, 0, 1))[done - 1])
+        await running.context.runs.finish(Run(namespace, NAME, "1"), person, state="Completed", disposition="busy")
+        running.context.now = lambda: told + timedelta(seconds=after_s)
+        return str((await running.reconcile(namespace, NAME))["status"]["progress"])
+
+    assert await progress(1, after_s=1) == "0/2"
+    assert await progress(1, after_s=2) == "1/2"
+    assert await progress(2, after_s=3) == "2/2"  # it is finished
 
 
 async def test_a_run_that_comes_back_calls_those_who_were_not_called(

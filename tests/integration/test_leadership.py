@@ -198,3 +198,4 @@ async def test_a_changed_limit_is_in_force_within_two_seconds(pair: Operators) -
         wanted = {"spec": {"limits": {"total": total}}}
         await asyncio.to_thread(pair.server.request, "PATCH", f"{path}/{name}", wanted, MERGE)
         await until(lambda: pair.books.sql(limit, name=name), micros.__eq__, 2)
+        assert await pair.books.sql(limit, name=name) == micros

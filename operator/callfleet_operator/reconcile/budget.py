@@ -12,6 +12,7 @@ from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import limits_now, wanted_in_force
+from callfleet_operator.plan.news import rest_s
 from callfleet_operator.plan.session import condition
 from callfleet_operator.reconcile import restored, unreadable
 
@@ -105,15 +106,20 @@ async def _set_limits(
 
 
 async def _write(context: Context, budget: Budget, wanted: dict[str, Any]) -> None:
-    """Writes the status unless nothing but time has passed."""
-    if any(budget.status.get(name) != value for name, value in wanted.items()):
-        try:
-            body = await context.kube.write_status(
-                "Budget", budget.meta, {**wanted, "asOf": format_time(context.now())}
-            )
-        except ConflictError:
-            return  # the watch brings the newer object, and its key, at once
-        context.store.apply("Budget", body)
+    """Writes the status unless nothing but time has passed, or it told of money a moment ago."""
+    now = context.now()
+    if all(budget.status.get(name) == value for name, value in wanted.items()):
+        return
+    as_of = budget.status.get("asOf")
+    left_s = rest_s(budget.status, wanted, as_of, now, STATUS_EVERY_S) if context.numbers_wait else 0
+    if left_s > 0:
+        context.queue.add_after(Key("Budget", budget.meta.namespace, budget.meta.name), left_s)
+        return
+    try:
+        body = await context.kube.write_status("Budget", budget.meta, {**wanted, "asOf": format_time(now)})
+    except ConflictError:
+        return  # the watch brings the newer object, and its key, at once
+    context.store.apply("Budget", body)
 
 
 def _stalled(budget: Budget, reason: str, message: str, context: Context) -> dict[str, Any]:

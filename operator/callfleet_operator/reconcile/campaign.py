@@ -21,6 +21,7 @@ from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status,
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now, wanted_in_force
 from callfleet_operator.plan.model import plan_model
+from callfleet_operator.plan.news import rest_s
 from callfleet_operator.reconcile import budget, contacts, restored, unreadable
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
@@ -233,8 +234,14 @@ async def _write_status(context: Context, campaign: Campaign, limit: LimitResult
         carrier_problem=carrier if isinstance(carrier, str) else None,
         model=plan_model(campaign, context.models.of(campaign.spec.agent.llm.model)),
     )
-    status = plan_campaign_status(view, context.now())
+    now = context.now()
+    status = plan_campaign_status(view, now)
     if status is None:
+        return
+    as_of = (campaign.status.get("contacts") or {}).get("asOf")
+    left_s = rest_s(campaign.status, status, as_of, now, STATUS_EVERY_S) if context.numbers_wait else 0
+    if left_s > 0:
+        context.queue.add_after(Key("Campaign", namespace, name), left_s)
         return
     body = await context.kube.write_status("Campaign", campaign.meta, status)
     context.store.apply("Campaign", body)

@@ -35,6 +35,7 @@ FOUND: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("nor is a year that no clock has", ("contacts", "inline", 0, "consent", "time"), "9999-12-31T23:59:59-12:00"),
     ("nor is an end of calling", ("schedule", "notAfter"), []),
     ("no clock is a day off", ("schedule", "notAfter"), "2026-12-31T00:00:00+24:00"),
+    ("nor two thirds of a day", ("contacts", "inline", 0, "consent", "time"), "2026-01-01T00:00:00-16:00"),
     ("Mars has no time zone", ("timeZone",), "Mars/Olympus"),
     ("nobody lives there", ("contacts", "inline", 0, "timeZone"), "Mars/Olympus"),
     ("PostgreSQL's JSON holds no NUL", ("agent", "opening"), "Hello\u0000."),

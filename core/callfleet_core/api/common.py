@@ -61,8 +61,8 @@ Moment = Annotated[
         {
             "type": "string",
             "maxLength": 35,
-            # An offset of a whole day is one for Go's clocks, and for no other.
-            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$",
+            # Go takes offsets up to 24:59, pydantic up to 23:59, PostgreSQL up to 15:59; clocks have 14:00 at most.
+            "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-5]):[0-5]\d)$",
             "x-kubernetes-validations": [_MOMENT_RULE],
         }
     ),

@@ -18,6 +18,7 @@ from callfleet_core.db import connection as connections
 from callfleet_core.db import engine as engines
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.outages import TRIES, is_the_servers, sqlstate, until_done
+from callfleet_core.db.patience import statements_within
 from callfleet_core.dialing import Verdict
 from callfleet_core.ledger import HoldResult, Ledger
 from callfleet_operator.reconcile import admission
@@ -89,6 +90,17 @@ async def test_a_server_that_does_not_answer_is_left(engine: AsyncEngine, monkey
     assert caught.value.connection_invalidated
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def test_what_takes_longer_is_waited_for_and_nothing_else_is(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER_TIMEOUT_S", 0.5)
+    async with engine.connect() as connection:
+        async with connection.begin(), statements_within(connection, 60):
+            assert await connection.scalar(text("SELECT 'waited' FROM pg_sleep(1.5)")) == "waited"
+        with pytest.raises(OperationalError, match="did not answer"):
+            await connection.execute(text("SELECT pg_sleep(5)"))
 
 
 async def test_a_server_that_takes_no_writes_any_more_is_left(engine: AsyncEngine) -> None:

@@ -32,7 +32,9 @@ ollama_llm_per_1000_tokens = "0"
 
 
 def operator(objects: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    (found,) = (body for body in objects if body["metadata"]["name"] == "callfleet-operator" and "spec" in body)
+    (found,) = (
+        body for body in objects if (body["kind"], body["metadata"]["name"]) == ("Deployment", "callfleet-operator")
+    )
     template: dict[str, Any] = found["spec"]["template"]
     return template
 

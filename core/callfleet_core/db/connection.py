@@ -18,17 +18,17 @@ class BoundedConnection(AsyncConnection[Any]):
     """psycopg's connection; where no answer comes within ANSWER_TIMEOUT_S, it is closed.
 
     What was asked may then have happened or not, as with a connection that was cut. Raises OperationalError.
-    `answer_timeout_s` is raised, and put back, by whoever asks for what takes longer.
+    `patience_s` is another bound, set and taken back by whoever asks for what takes longer.
     """
 
-    answer_timeout_s: float = ANSWER_TIMEOUT_S
+    patience_s: float | None = None
 
     async def wait(self, gen: PQGen[Answer], *args: Any, **kwargs: Any) -> Answer:
         """Waits for one answer."""
         return await super().wait(self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: PQGen[Answer]) -> PQGen[Answer]:
-        timeout_s = self.answer_timeout_s
+        timeout_s = ANSWER_TIMEOUT_S if self.patience_s is None else self.patience_s
         deadline = time.monotonic() + timeout_s
         try:
             wanted = next(gen)

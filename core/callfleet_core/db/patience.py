@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from callfleet_core.db.connection import ANSWER_TIMEOUT_S, BoundedConnection
+from callfleet_core.db.connection import BoundedConnection
 
 # The server gives a statement up first, and says so.
 _CLIENT_LATER_S = 5
@@ -21,8 +21,8 @@ async def statements_within(connection: AsyncConnection, within_s: int) -> Async
     driver = (await connection.get_raw_connection()).driver_connection
     if not isinstance(driver, BoundedConnection):
         raise TypeError("the engine is not one of callfleet_core.db.engine.create_engine")
-    driver.answer_timeout_s = within_s + _CLIENT_LATER_S
+    driver.patience_s = within_s + _CLIENT_LATER_S
     try:
         yield
     finally:
-        driver.answer_timeout_s = ANSWER_TIMEOUT_S
+        driver.patience_s = None

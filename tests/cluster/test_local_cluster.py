@@ -81,7 +81,11 @@ def apply(cluster: ClusterHandle, *objects: dict[str, Any]) -> None:
 
 
 def wait_ready(cluster: ClusterHandle, name: str) -> None:
-    kubectl(cluster, "wait", f"pod/{name}", "--for=condition=Ready", f"--timeout={WAIT_S}s")
+    """Fails with what the cluster says of the pod."""
+    try:
+        kubectl(cluster, "wait", f"pod/{name}", "--for=condition=Ready", f"--timeout={WAIT_S}s")
+    except AssertionError as error:
+        raise AssertionError(kubectl(cluster, "describe", f"pod/{name}")) from error
 
 
 def processes_of(name: str) -> list[psutil.Process]:

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.cluster
 
 NAME = "localtest"
 GPUS = 2
-WAIT_S = 60
-KUBECTL_TIMEOUT_S = 90
+WAIT_S = 120
+KUBECTL_TIMEOUT_S = 150
 # Looks up a service by its name, asks it, and says what it heard.
 ASK = "import urllib.request as u; print(u.urlopen('http://{}', timeout=5).status)"
 

@@ -140,6 +140,7 @@ class Engine:
 
     async def _open(self) -> Context:
         settings, subjects, outside = self._settings, self._settings.subjects, self._outside
+        costs = CostCalculator(load_prices(settings.callfleet_prices_file))  # told before anything is opened
         engine = self._engine = outside.database(settings)
         ledger = Ledger(engine)
         kube = await outside.connect()
@@ -163,7 +164,7 @@ class Engine:
             subjects=subjects,
             dialing=DialStore(engine, epoch=lambda: ledger.epoch),
             carriers=carriers,
-            costs=CostCalculator(load_prices(settings.callfleet_prices_file)),
+            costs=costs,
             models=outside.models(settings, self._model_changed),
             now=outside.now,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,7 +11,7 @@ from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import Books
 from tests.integration.fleet_parts import Fleet, prepare
 from tests.integration.gateway_parts import RunningGateway, open_large_books, running_gateway
-from tests.integration.operator_parts import operator
+from tests.integration.operator_parts import Operator, operator
 
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database
 from callfleet_core.db.engine import create_engine
@@ -61,3 +62,18 @@ async def books(gateway_database: str) -> AsyncIterator[Books]:
 async def gateway(gateway_database: str, redis_url: str, books: Books) -> AsyncIterator[RunningGateway]:
     async with running_gateway(gateway_database, redis_url, books.engine) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def running(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
+    """An operator's parts that lead, and look when they are told to."""
+    async with operator(engine, server) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(server: ApiServer) -> str:
+    """A namespace of the test's own."""
+    name = f"sales-{uuid4().hex[:8]}"
+    server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    return name

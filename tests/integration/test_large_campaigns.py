@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, KEY, SUBJECTS, Books, number
-from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body
 
 from callfleet_core.contactlist import Row, read_contacts
 from callfleet_core.contacts import contact_id
@@ -28,19 +26,6 @@ EVERYBODY, LOOK_AHEAD = 100_000, 20
 # Beside the contacts that are due: limits, balances, counts, versions.
 FEW = 10
 SPEC: dict[str, Any] = {"contacts": {"listRef": {"name": LIST}}, "lookAhead": LOOK_AHEAD}
-
-
-@pytest.fixture
-async def running(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
-    async with operator(engine, server) as running:
-        yield running
-
-
-@pytest.fixture
-def namespace(server: ApiServer) -> str:
-    name = f"sales-{uuid4().hex[:8]}"
-    server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    return name
 
 
 def people(*indexes: int) -> Iterator[Row]:

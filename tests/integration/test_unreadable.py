@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.apiserver import ApiServer
-from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body
 
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import budget, campaign, session
 
 NAME = "spring"
 PERSON = {"phone": "+15550100150", "consent": {"kind": "written", "source": "form", "time": "2026-01-01T00:00:00Z"}}
-
-
-@pytest.fixture
-async def running(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Operator]:
-    async with operator(engine, server) as running:
-        yield running
-
-
-@pytest.fixture
-def namespace(server: ApiServer) -> str:
-    name = f"sales-{uuid4().hex[:8]}"
-    server.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    return name
 
 
 def seen_as_unreadable(running: Operator, kind: str, path: str) -> Key:

@@ -222,6 +222,10 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
     def field(path: str) -> dict[str, Any]:
         return {"valueFrom": {"fieldRef": {"fieldPath": path}}}
 
+    def limit(name: str, divisor: str) -> dict[str, Any]:
+        # A processor without a limit is the node's: kubelet says so itself.
+        return {"valueFrom": {"resourceFieldRef": {"resource": f"limits.{name}", "divisor": divisor}}}
+
     def probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
         return {
             "httpGet": {"path": path, "port": HEALTH_PORT},
@@ -237,6 +241,8 @@ def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict
         "POD_IP": field("status.podIP"),
         "CALLFLEET_POOL": {"value": pool},
         "CALLFLEET_SLOTS": {"value": str(worker.slots_per_worker)},
+        "CALLFLEET_CPU_MILLIS": limit("cpu", "1m"),
+        "CALLFLEET_MEMORY_BYTES": limit("memory", "1"),
         "CALLFLEET_DRAIN_S": {"value": str(worker.drain_seconds)},
         "CALLFLEET_DEVICE": {"value": defaults.device},
         "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": {"value": f"0={GPU_MEMORY}"},

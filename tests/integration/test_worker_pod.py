@@ -122,17 +122,19 @@ async def test_a_conflicting_write_is_read_again(cluster: ApiServer, kube: Sessi
 
 
 @asynccontextmanager
-async def pod(on: Stage, cluster: ApiServer) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`python -m callfleet_worker` with a pod's environment; yields it once it is ready, and its health URL."""
+async def pod(
+    on: Stage, cluster: ApiServer, answer: int = 200, **more: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """`python -m callfleet_worker` with a pod's environment; yields it once /readyz gives `answer`, and its URL."""
     port = free_port()
     environment = {
         **on.environment, "KUBECONFIG": str(cluster.kubeconfig), "POD_NAME": WORKER, "POD_NAMESPACE": "default",
-        "POD_UID": POD, "POD_IP": "127.0.0.1", "CALLFLEET_SLOTS": "1", "CALLFLEET_WORKER_PORT": str(port),
+        "POD_UID": POD, "POD_IP": "127.0.0.1", "CALLFLEET_SLOTS": "1", "CALLFLEET_WORKER_PORT": str(port), **more,
     }  # fmt: skip
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "callfleet_worker", env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
-        await until(lambda: asyncio.to_thread(http_status, f"{url}/readyz"), 200)
+        await until(lambda: asyncio.to_thread(http_status, f"{url}/readyz"), answer)
         yield process, url
     finally:
         if process.returncode is None:
@@ -164,6 +166,26 @@ async def test_a_bound_session_is_dialled_and_its_progress_written(
         assert status_of(cluster, stray)["state"] == "Admitted"
         assert await asyncio.to_thread(http_status, f"{url}/readyz") == 200
         assert (await on.rows("SELECT answered_at FROM dial_attempts"))[0]["answered_at"] is not None
+
+
+async def test_a_pod_whose_memory_is_nearly_full_is_not_ready_and_says_why(
+    cluster: ApiServer, engine: AsyncEngine, database_url: str, redis_server: RedisServer
+) -> None:
+    def names_memory(url: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - loopback
+                return False
+        except urllib.error.HTTPError as error:
+            return "of the memory" in error.read().decode()
+
+    small = {"CALLFLEET_MEMORY_BYTES": str(300 << 20), "CALLFLEET_CPU_MILLIS": "2000"}
+    someone = Person(name="Silent")
+    async with (
+        stage(engine, database_url, redis_server.url, someone, silent=True) as on,
+        pod(on, cluster, 503, **small) as (_, url),
+    ):
+        await until(lambda: asyncio.to_thread(names_memory, url), True)
+        assert await asyncio.to_thread(http_status, f"{url}/health") == 200
 
 
 async def test_draining_takes_nothing_new_and_waits_for_the_live_call(

@@ -31,6 +31,12 @@ class WorkerSettings(DatabaseSettings, RedisSettings, LogSettings):
         default=1, ge=1, le=8, description="Decodes at a time, one thread each on a CPU."
     )
     callfleet_slots: int = Field(default=1, ge=1, le=50, description="Calls at a time.")
+    callfleet_cpu_millis: int | None = Field(
+        default=None, ge=1, description="Thousandths of a core that this pod may use: no further call above 80 %."
+    )
+    callfleet_memory_bytes: int | None = Field(
+        default=None, ge=1, description="Memory that this pod may use: no further call above 90 %."
+    )
     callfleet_pool: str = ""
     callfleet_worker_port: int = Field(default=8081, ge=0, le=65_535, description="Health and metrics.")
     callfleet_drain_s: float = Field(

@@ -77,15 +77,16 @@ class Wanted:
     most: int
 
 
-def plan_wanted(demands: Sequence[Demand]) -> Wanted:
+def plan_wanted(demands: Sequence[Demand], refused: int = 0) -> Wanted:
     """What campaigns that share a pool want together.
 
-    They share its pods: their calls add up; of their minimums and maximums the largest holds.
+    They share its pods: their calls add up; of their minimums and maximums the largest holds. `refused`: slots of their
+    pods that cannot be had (slots_refused).
     """
     slots = max((item.slots_per_worker for item in demands), default=1)
     most = max((item.max_workers for item in demands), default=0)
     warm = max((item.min_workers for item in demands if item.active), default=0)
-    calls, fresh = 0, 0
+    calls, fresh = refused, refused
     for item in demands:
         if item.deleted:
             continue
@@ -96,6 +97,15 @@ def plan_wanted(demands: Sequence[Demand]) -> Wanted:
         pods=min(most, max(warm, math.ceil(calls / slots))),
         fresh=min(most, max(warm, math.ceil(fresh / slots))),
         most=most,
+    )
+
+
+def slots_refused(pods: Iterable[Pod], live_by_pod: Mapping[str, int], slots: int) -> int:
+    """Slots that pods with calls do not give, because they are not ready: above 80 % of their processor, say."""
+    return sum(
+        max(0, slots - live_by_pod[pod.meta.uid])
+        for pod in pods
+        if pod.serves_on and not pod.ready and live_by_pod.get(pod.meta.uid)
     )
 
 

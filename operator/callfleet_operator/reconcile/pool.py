@@ -24,6 +24,7 @@ from callfleet_operator.plan.pool import (
     plan_marks,
     plan_pool,
     plan_wanted,
+    slots_refused,
     wants_a_slot,
 )
 from callfleet_operator.reconcile import protection
@@ -73,13 +74,17 @@ def _view(
     earlier: list[Pod],
     attempts: Sequence[OpenAttempt],
 ) -> PoolView:
-    own, old = {pod.meta.uid for pod in pods}, {pod.meta.uid for pod in earlier}
+    own, old, live = {pod.meta.uid for pod in pods}, {pod.meta.uid for pod in earlier}, open_by_pod(attempts)
+    slots = campaigns[0].spec.worker.slots_per_worker if campaigns else 0
     return PoolView(
         pods=tuple(pods),
         earlier=tuple(earlier),
         useful=frozenset(pod.meta.uid for pod in earlier if campaigns and can_serve(context, pod, campaigns[0])),
-        wanted=plan_wanted([_demand(context, campaign, attempts, own, old) for campaign in campaigns]),
-        live_by_pod=open_by_pod(attempts),
+        wanted=plan_wanted(
+            [_demand(context, campaign, attempts, own, old) for campaign in campaigns],
+            slots_refused(pods, live, slots),
+        ),
+        live_by_pod=live,
         idle_since=dict(context.idle_since),
     )
 

@@ -75,6 +75,9 @@ def test_a_worker_without_a_memory_limit_gets_one(spec: CampaignSpec) -> None:
     plain = spec.model_copy(update={"worker": spec.worker.model_copy(update={"resources": resources})})
     container = worker_pod("pool-1-0", "pool-1", "uid", plain, DEFAULTS)["spec"]["containers"][0]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "2Gi"}
+    told = {item["name"]: item.get("valueFrom", {}).get("resourceFieldRef") for item in container["env"]}
+    assert told["CALLFLEET_MEMORY_BYTES"] == {"resource": "limits.memory", "divisor": "1"}
+    assert told["CALLFLEET_CPU_MILLIS"] == {"resource": "limits.cpu", "divisor": "1m"}
     assert Resources().limits.memory == "2Gi"
 
 

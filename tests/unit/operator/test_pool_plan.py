@@ -26,6 +26,7 @@ from callfleet_operator.plan.pool import (
     plan_marks,
     plan_pool,
     plan_wanted,
+    slots_refused,
     wants_a_slot,
 )
 from callfleet_operator.plan.slots import Place, packed_slots
@@ -147,6 +148,20 @@ DEMAND = Demand(
 )
 def test_what_campaigns_of_a_pool_want_together(demands: list[Demand], wanted: Wanted) -> None:
     assert plan_wanted(demands) == wanted
+
+
+@pytest.mark.parametrize(
+    ("ready", "waiting", "pods"),
+    [(True, 1, 1), (False, 0, 1), (False, 1, 2), (False, 2, 2), (False, 3, 3)],
+)
+def test_slots_that_a_pod_above_its_limits_does_not_give_are_another_pods(ready: bool, waiting: int, pods: int) -> None:
+    refused = slots_refused([pod(0, ready=ready)], {"pool-1/0": 1}, 2)
+    assert plan_wanted([replace(DEMAND, on_own=1, waiting=waiting)], refused).fresh == pods
+
+
+def test_a_pod_that_starts_or_ends_refuses_nothing() -> None:
+    assert slots_refused([pod(0, ready=False)], {}, 2) == 0
+    assert slots_refused([pod(0, ready=False, finished=True)], {"pool-1/0": 1}, 2) == 0
 
 
 def campaign(status: dict[str, Any], **spec: Any) -> Campaign:

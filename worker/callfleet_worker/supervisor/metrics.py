@@ -19,5 +19,11 @@ class WorkerMetrics:
         self.active = Gauge("active_calls", "Attempts that are dialled or live.", registry=self.registry)
         self.idle = Gauge("worker_idle_processes", "Call processes ready for an attempt.", registry=self.registry)
         self.slots = Gauge("worker_slots", "Calls that this pod may have at a time.", registry=self.registry)
+        self.processor = Gauge(
+            "worker_processor_ratio",
+            "Of the cores that this pod may use, by all its processes.",
+            registry=self.registry,
+        )
+        self.memory = Gauge("worker_memory_ratio", "Of the memory that this pod may use.", registry=self.registry)
         self.restarts = Gauge("worker_speech_restarts", "Speech restarts.", ["service"], registry=self.registry)
         self.turn_latency = Gauge("worker_turn_latency_ms", "Median of the last call's turns.", registry=self.registry)

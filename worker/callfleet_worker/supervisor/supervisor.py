@@ -17,6 +17,7 @@ from callfleet_worker.settings import WorkerSettings
 from callfleet_worker.supervisor.call_processes import CallProcess, CallProcessError
 from callfleet_worker.supervisor.health import health_server
 from callfleet_worker.supervisor.kube import BoundSession, SessionWatch
+from callfleet_worker.supervisor.load import Allowance, Load
 from callfleet_worker.supervisor.metrics import WorkerMetrics
 from callfleet_worker.supervisor.pool import CallPool
 from callfleet_worker.supervisor.services import ModelMissingError, Service, speech_services
@@ -36,10 +37,18 @@ class Supervisor:
         self._settings, self._kube = settings, kube
         self._services: tuple[Service, ...] = speech_services(settings, run_dir)
         self._pool = CallPool(settings.callfleet_slots, lambda: CallProcess.spawn(run_dir))
+        self._load = Load(
+            Allowance(
+                cores=settings.callfleet_cpu_millis / 1000 if settings.callfleet_cpu_millis else None,
+                memory_bytes=settings.callfleet_memory_bytes,
+            )
+        )
         self.metrics = WorkerMetrics()
         self.metrics.slots.set(settings.callfleet_slots)
         self.metrics.idle.set_function(lambda: self._pool.idle)
         self.metrics.active.set_function(lambda: self._pool.busy)
+        self.metrics.processor.set_function(lambda: self._load.processor)
+        self.metrics.memory.set_function(lambda: self._load.memory)
         self._seen: dict[UUID, None] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -59,7 +68,7 @@ class Supervisor:
                 keeping += [self._keep(service.run()) for service in self._services]
                 for service in self._services:
                     await _first(service.ready, stop)
-                keeping.append(self._keep(self._pool.keep_filled()))
+                keeping += [self._keep(self._pool.keep_filled()), self._keep(self._load.watch())]
                 watching = self._keep(self._watch())
                 keeping.append(watching)
                 await stop.wait()
@@ -82,7 +91,7 @@ class Supervisor:
             return "draining"
         if self._pool.idle == 0 and self._pool.busy == 0:
             return "no idle call process"
-        return None
+        return self._load.full
 
     def _alive(self) -> bool:
         last = self._kube.last_sign_at

@@ -26,6 +26,8 @@ _JSON = "application/json"
 # again after any answer of a server that is busy or going.
 _TOO_MANY = 429
 _BUSY = frozenset({_TOO_MANY, 500, 503, 504})
+# A quota, a policy or a field: asked again, the server says the same.
+_REFUSED = frozenset({400, 403, 422})
 _TURNED_AWAY_AT_MOST = 3
 _LONGEST_REST_S = 10.0
 
@@ -100,7 +102,8 @@ class Requests:
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates an object and answers it; None when it is there already.
 
-        Raises ConflictError when something else, such as a quota, changed meanwhile: then it is not there.
+        Raises ConflictError when something else, such as a quota, changed meanwhile: then it is not there; and
+        RefusedError.
         """
         try:
             return await self.write("POST", path, body)
@@ -121,7 +124,14 @@ class Requests:
                 raise
 
     async def write(self, method: str, path: str, body: dict[str, Any], *, content_type: str = _JSON) -> dict[str, Any]:
-        """A request that waits for its turn, and longer when the server is busy; answers what the server did."""
+        """A request that waits for its turn, and longer when the server is busy; answers what the server did.
+
+        Raises RefusedError.
+        """
+        with _refusals():
+            return await self._write(method, path, body, content_type)
+
+    async def _write(self, method: str, path: str, body: dict[str, Any], content_type: str) -> dict[str, Any]:
         for _ in range(_TURNED_AWAY_AT_MOST):
             await self._bucket.take()
             try:
@@ -177,6 +187,17 @@ def conflicts(what: str) -> Iterator[None]:
     except ApiException as error:
         if error.status in {404, 409}:
             raise ConflictError(f"{what} changed meanwhile") from error
+        raise
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the server will not have, whatever it is asked again, is a RefusedError."""
+    try:
+        yield
+    except ApiException as error:
+        if error.status in _REFUSED:
+            raise RefusedError(told(error, "message")) from error
         raise
 
 

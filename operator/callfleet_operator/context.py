@@ -20,6 +20,7 @@ from callfleet_core.privacy import Privacy
 from callfleet_core.recovery import RecoveryBook
 from callfleet_core.runs import CampaignRuns
 from callfleet_core.subjects import Subjects
+from callfleet_operator.apiserver import RefusedError
 from callfleet_operator.carriers import Carriers
 from callfleet_operator.kube import Kube
 from callfleet_operator.lately import Lately
@@ -40,6 +41,8 @@ SOON_S = 0.2
 STALE_FOR = timedelta(seconds=5)
 # A carrier knows how long a call was a moment after its end, or not for long.
 ASK_AGAIN_AFTER = timedelta(minutes=1)
+# A pod that could not be marked as being in a call gets none for so long; others may.
+UNKEPT_FOR = timedelta(seconds=10)
 
 _log = structlog.get_logger(__name__)
 
@@ -107,9 +110,13 @@ class Context:
     # UIDs of pods that this leader has marked as being in a call; namespaces whose evictions it refuses.
     marked: set[str] = field(default_factory=set)
     guarded: set[str] = field(default_factory=set)
-    # By pool: UIDs of earlier pools' pods that take no new calls; why no pod can be made; what Campaigns were told.
+    # UIDs of pods that could not be marked.
+    unkept: Lately[str] = field(default_factory=lambda: Lately(UNKEPT_FOR))
+    # By pool: UIDs of earlier pools' pods that take no new calls; why no pod can be made, or marked; what Campaigns
+    # were told.
     closing: dict[Key, frozenset[str]] = field(default_factory=dict)
     pool_problems: dict[Key, PodProblem] = field(default_factory=dict)
+    mark_problems: dict[Key, PodProblem] = field(default_factory=dict)
     pods_shown: dict[Key, int] = field(default_factory=dict)
     # Each Campaign's generation and pool: a hash that many ask for.
     pools: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -170,6 +177,10 @@ class Context:
             )
         return known[1]
 
+    def problem_of(self, pool: Key) -> PodProblem | None:
+        """What keeps a pool from having pods, or its pods from having calls."""
+        return self.pool_problems.get(pool) or self.mark_problems.get(pool)
+
     def forget_pods(self) -> None:
         """Forgets what is remembered of pods that are gone."""
         there = {pod.meta.uid for pod in self.store.pods()}
@@ -195,5 +206,5 @@ class Context:
         """Posts an Event; failing to do so is logged and changes nothing."""
         try:
             await self.kube.post_event(kind, meta, reason=reason, message=message, warning=warning, now=self.now())
-        except (ApiException, OSError, TimeoutError) as error:
+        except (ApiException, RefusedError, OSError, TimeoutError) as error:
             _log.warning("event not posted", reason=reason, error=type(error).__name__)

@@ -22,7 +22,6 @@ from callfleet_operator.apiserver import (
     RefusedError,
     Requests,
     conflicts,
-    told,
 )
 from callfleet_operator.objects import POOL_LABEL, Meta, format_time
 
@@ -87,12 +86,7 @@ class Kube(Requests):
 
     async def create_pod(self, namespace: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates a worker pod and answers it; None when it is there already. Raises RefusedError."""
-        try:
-            return await self.create(f"/api/v1/namespaces/{namespace}/pods", body)
-        except ApiException as error:
-            if error.status in {400, 403, 422}:
-                raise RefusedError(told(error, "message")) from error
-            raise
+        return await self.create(f"/api/v1/namespaces/{namespace}/pods", body)
 
     async def delete_pod(self, meta: Meta) -> None:
         """Deletes a worker pod, if it is still as it was seen."""
@@ -102,7 +96,8 @@ class Kube(Requests):
     async def mark_pod(self, meta: Meta, marks: Mapping[str, Any], *, as_seen: bool) -> dict[str, Any]:
         """Sets a worker pod's labels and annotations (None removes one); answers the new pod.
 
-        Raises ConflictError when the pod is another one, is told to end, or, with `as_seen`, changed meanwhile.
+        Raises ConflictError when the pod is another one, is told to end, or, with `as_seen`, changed meanwhile; and
+        RefusedError.
         """
         known = {"uid": meta.uid, **({"resourceVersion": meta.resource_version} if as_seen else {})}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
@@ -138,8 +133,10 @@ class Kube(Requests):
         )
 
     async def copy_secret(self, source_namespace: str, namespace: str, name: str) -> None:
-        """Gives a namespace a current copy of a Secret of the installation's."""
-        source = await self.request("GET", f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
+        """Gives a namespace a current copy of a Secret of the installation's. Raises RefusedError."""
+        source = await self.find(f"/api/v1/namespaces/{source_namespace}/secrets/{name}")
+        if source is None:
+            raise RefusedError(f"the installation's Secret {source_namespace}/{name} is not there")
         await self._put_secret(namespace, name, source.get("data", {}))
 
     async def _put_secret(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
@@ -185,20 +182,29 @@ class Kube(Requests):
         return str(done["metadata"]["resourceVersion"])
 
     async def ensure_config_map(self, namespace: str, body: dict[str, Any]) -> str:
-        """Creates a ConfigMap unless it exists; answers its UID."""
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        await self.create(path, body)
-        found = await self.request("GET", f"{path}/{body['metadata']['name']}")
+        """Creates a ConfigMap, or gives the one that exists these annotations; answers its UID. Raises RefusedError."""
+        path, meta = f"/api/v1/namespaces/{namespace}/configmaps", body["metadata"]
+        found = await self.create(path, body)
+        if found is None:
+            marks = {"metadata": {"annotations": meta["annotations"]}}
+            with conflicts(f"ConfigMap {namespace}/{meta['name']}"):
+                found = await self.write("PATCH", f"{path}/{meta['name']}", marks, content_type=MERGE_PATCH)
         return str(found["metadata"]["uid"])
 
     async def drop_pool(self, namespace: str, name: str) -> None:
-        """Deletes the ConfigMap that owned a pool's pods, unless one of them is there, whatever a watch has shown."""
+        """Deletes the ConfigMap that owned a pool's pods, unless one of them is there, whatever a watch has shown.
+
+        It is read before the pods: a leader that makes pods writes its epoch there first (ensure_config_map), so that
+        nobody whose look at the pods is older can delete it.
+        """
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        found = await self.find(path)
+        meta = {} if found is None else found["metadata"]
+        if (meta.get("labels") or {}).get(POOL_LABEL) != name:
+            return
         asked = {"labelSelector": f"{POOL_LABEL}={name}", "limit": "1"}
         pods = await self.request("GET", f"/api/v1/namespaces/{namespace}/pods", query=asked)
-        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
-        found = None if pods["items"] else await self.find(path)
-        meta = {} if found is None else found["metadata"]
-        if (meta.get("labels") or {}).get(POOL_LABEL) == name:
+        if not pods["items"]:
             await self.delete(path, {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]})
 
     async def ensure_worker_access(self, namespace: str, account: dict[str, Any], binding: dict[str, Any]) -> None:

@@ -117,12 +117,19 @@ def session(campaign: Campaign, contact: RunContact, ceiling_micros: int | None)
     }
 
 
-def pool_config_map(name: str) -> dict[str, Any]:
-    """The object that owns a pool's pods; a Campaign must not, or its deletion would end live calls."""
+def pool_config_map(name: str, epoch: int) -> dict[str, Any]:
+    """The object that owns a pool's pods; a Campaign must not, or its deletion would end live calls.
+
+    With the epoch of the leader that makes pods, what an earlier one has seen of it is outdated.
+    """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {POOL_LABEL: name, **MANAGED_BY}},
+        "metadata": {
+            "name": name,
+            "labels": {POOL_LABEL: name, **MANAGED_BY},
+            "annotations": {EPOCH_ANNOTATION: str(epoch)},
+        },
     }
 
 

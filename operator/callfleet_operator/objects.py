@@ -201,7 +201,20 @@ def _pod_problem(status: dict[str, Any], conditions: dict[str, Any]) -> PodProbl
         if ended and not container.get("ready", False):
             # Between two starts it does not wait: the same trouble, whatever the moment.
             return PodProblem("ContainerRestarted", f"{container.get('restartCount', 0)} times; {last}")
-    return None
+    return _no_longer_ready(status, conditions.get("Ready", {}))
+
+
+def _no_longer_ready(status: dict[str, Any], ready: dict[str, Any]) -> PodProblem | None:
+    """A pod that was ready and is not, or whose node is gone; one that is still starting has no problem."""
+    if status.get("phase") != "Running" or ready.get("status") in {None, "True"}:
+        return None
+    running = [item.get("state", {}).get("running") or {} for item in status.get("containerStatuses", [])]
+    # Kubernetes' times, which are of one precision, sort as text.
+    since, began = ready.get("lastTransitionTime"), [item["startedAt"] for item in running if item.get("startedAt")]
+    was_ready = bool(since and began) and since > max(began)
+    if not was_ready and ready.get("reason") == "ContainersNotReady":
+        return None
+    return PodProblem(ready.get("reason") or "NotReady", ready.get("message") or "")
 
 
 def _number(text: str) -> int:

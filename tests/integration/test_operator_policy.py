@@ -1,14 +1,16 @@
-"""Which ConfigMaps the operator's own token may delete, on a real API server with the chart's policy and roles."""
+"""Which ConfigMaps the operator's token may change and delete: a real API server with the chart's policy and roles."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.chart import manifest
+from tests.integration.fleet_parts import MERGE
 
 from callfleet_operator.manifests import pool_config_map
 
@@ -35,10 +37,10 @@ def the_operator(server: ApiServer) -> ApiServer:
     return replace(server, token=token["status"]["token"])
 
 
-def refusal(operator: ApiServer, name: str) -> str | None:
-    """Why a deletion was refused; None: it was done."""
+def refusal(operator: ApiServer, name: str, method: str = "DELETE", *body: Any) -> str | None:
+    """Why a request was refused; None: it was done."""
     try:
-        operator.request("DELETE", f"{MAPS}/{name}")
+        operator.request(method, f"{MAPS}/{name}", *body)
     except HTTPError as error:
         if error.code != 403:
             raise
@@ -46,7 +48,7 @@ def refusal(operator: ApiServer, name: str) -> str | None:
     return None
 
 
-def test_the_operator_deletes_its_pools_and_nobodys_contacts(tmp_path: Path) -> None:
+def test_the_operator_changes_and_deletes_its_pools_and_nobodys_contacts(tmp_path: Path) -> None:
     with api_server(tmp_path) as server:
         operator = the_operator(server)
         deadline = time.monotonic() + ACTIVE_TIMEOUT_S
@@ -56,6 +58,11 @@ def test_the_operator_deletes_its_pools_and_nobodys_contacts(tmp_path: Path) -> 
             assert time.monotonic() < deadline, "the policy never came into force"
             time.sleep(0.2)
             server.request("POST", MAPS, contacts)
-        assert "only delete the ConfigMaps of its own pools" in said
-        server.request("POST", MAPS, pool_config_map("pool-1"))
+        assert "only change and delete the ConfigMaps of its own pools" in said
+        for mine in (pool_config_map("pool-1", 1), {"metadata": {"name": "callfleet-ledger-witness"}}):
+            server.request("POST", MAPS, mine)
+        marks = {"metadata": {"annotations": pool_config_map("pool-1", 2)["metadata"]["annotations"]}}
+        allowed = {name: refusal(operator, name, "PATCH", marks, MERGE) is None for name in
+                   ("pool-1", "callfleet-ledger-witness", "contacts")}  # fmt: skip
+        assert allowed == {"pool-1": True, "callfleet-ledger-witness": True, "contacts": False}
         assert refusal(operator, "pool-1") is None

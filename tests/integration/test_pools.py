@@ -153,6 +153,44 @@ async def test_who_leads_no_more_deletes_no_pod_that_the_next_leader_has_given_a
     assert len(names(fleet)) == 1
 
 
+async def test_who_leads_no_more_does_not_delete_the_owner_of_the_next_leaders_workers(
+    fleet: Fleet, engine: AsyncEngine, prepared: ApiServer
+) -> None:
+    """Kubernetes' garbage collector deletes a pod whose only owner is gone, whatever call it has."""
+    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 1})
+    await fleet.settled()
+    owner = fleet.pods()[0]["metadata"]["ownerReferences"][0]["name"]
+    fleet.change(suspend=True)
+    await fleet.look(2)
+    fleet.ahead += COOL_DOWN
+    await fleet.look(2)
+    assert names(fleet) == []
+    earlier = fleet.parts.context.kube
+    ask, stood_still = earlier.request, False
+    async with operator(engine, prepared, knows_database=True) as parts:
+        next_one = await Fleet.start(parts, prepared)
+        next_one.namespace = fleet.namespace
+
+        async def slow(method: str, path: str, **more: Any) -> Any:
+            """It stands still after its first look, while the next leader makes a worker and gives it a call."""
+            nonlocal stood_still
+            found = await ask(method, path, **more)
+            if method == "GET" and not stood_still:
+                stood_still = True
+                next_one.change(suspend=False)
+                await next_one.look(3)
+                next_one.run_pods()
+                await next_one.look(2)
+            return found
+
+        earlier.request = slow  # type: ignore[method-assign]
+        await earlier.drop_pool(fleet.namespace, owner)
+        assert stood_still
+        assert len(next_one.bound()) == 1
+        maps = prepared.request("GET", f"/api/v1/namespaces/{fleet.namespace}/configmaps")["items"]
+        assert owner in [item["metadata"]["name"] for item in maps]
+
+
 async def test_calls_are_packed_and_the_pod_that_comes_free_goes(fleet: Fleet) -> None:
     fleet.apply(4, worker={"minWorkers": 2, "maxWorkers": 2, "slotsPerWorker": 3})
     await fleet.settled()

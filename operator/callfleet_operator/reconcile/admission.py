@@ -18,10 +18,10 @@ from callfleet_core.ids import time_ordered_id
 from callfleet_core.ledger import GRANT_EXPIRES_AFTER_S, HoldAnswer, HoldRequest, HoldResult, Ledger
 from callfleet_core.money import format_micros
 from callfleet_core.runs import Run
-from callfleet_operator.apiserver import ConflictError
+from callfleet_operator.apiserver import ConflictError, RefusedError
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
-from callfleet_operator.objects import Key, Session, format_time, parse_time
+from callfleet_operator.objects import Key, PodProblem, Session, format_time, parse_time
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
@@ -102,7 +102,13 @@ async def put_limits_in_force(context: Context) -> None:
 
 
 async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: dict[tuple[str, str], Session]) -> bool:
-    """True when something was held, so that there may be more to do at once."""
+    """True when something was held, so that there may be more to do at once.
+
+    Marks first: a pod that cannot be marked, again and again, must not cost a hold and its return each time.
+    """
+    kept = await _protected(context, {admit.slot for admit in admits})
+    if len(admits := [admit for admit in admits if admit.slot in kept]) == 0:
+        return False
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)
     requests = [_hold_request(context, admit, sessions[admit.session.key], numbers, scripts) for admit in admits]
@@ -110,23 +116,17 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     try:
         answers = await hold(context.ledger, requests)
         await pause_point(context.settings.callfleet_test_pause, "after-hold")
-        held = list(zip(admits, requests, answers, strict=True))
-        kept = await _protected(context, {item[0].slot for item in held if item[2].result is HoldResult.HELD})
-        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key], kept))
+        held = zip(admits, requests, answers, strict=True)
+        await each(held, lambda item: _follow(context, *item, sessions[item[0].session.key]))
     finally:
         context.binding = set()
     return any(answer.result is HoldResult.HELD for answer in answers)
 
 
-async def _follow(
-    context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session, kept: AbstractSet[Slot]
-) -> None:
-    """What the ledger's answer means for the session; `kept` are the slots whose pods stay for the call."""
+async def _follow(context: Context, admit: Admit, request: HoldRequest, answer: HoldAnswer, session: Session) -> None:
+    """What the ledger's answer means for the session."""
     ADMISSIONS.labels(result=answer.result.value).inc()
-    if answer.result is HoldResult.HELD and admit.slot not in kept:
-        await context.ledger.revoke(request.attempt_id, "PodLost")
-        context.queue.add_after(Key("Admission"), 1.0)
-    elif answer.result is HoldResult.HELD:
+    if answer.result is HoldResult.HELD:
         await _bind_or_revoke(context, admit, request, session)
     elif answer.result is HoldResult.WINDOW_CLOSED:
         # The day ended between plan and hold: the next cycle takes the new window's account.
@@ -195,11 +195,17 @@ async def _protected(context: Context, slots: AbstractSet[Slot]) -> set[Slot]:
         pod = context.store.pod(slot.pool[0], slot.pod_name)
         if pod is None or pod.meta.uid != slot.pod_uid:
             return
+        pool = Key("Pool", *slot.pool)
         try:
             await protection.protect(context, pod)
-        except Exception as error:  # noqa: BLE001  # whatever it was, its grants are taken back and the others are bound
+        except Exception as error:  # noqa: BLE001  # whatever it was, other pods may have the calls
             _log.warning("worker not kept", pod=slot.pod_name, error=type(error).__name__)
+            context.unkept.note(slot.pod_uid, context.now())
+            context.queue.add_after(Key("Admission"), 1.0)
+            if isinstance(error, RefusedError):
+                context.mark_problems[pool] = PodProblem("MarkRefused", str(error))
         else:
+            context.mark_problems.pop(pool, None)
             kept.add(slot)
 
     await each(sorted(slots, key=lambda slot: slot.pod_name), protect)

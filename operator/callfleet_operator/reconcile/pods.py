@@ -65,6 +65,12 @@ def taking_calls(context: Context, namespace: str, taken: Counter[str]) -> list[
     return list(found.values())
 
 
+def without_unkept(context: Context, places: Iterable[Place]) -> list[Place]:
+    """Without pods that could not be marked as being in a call: nothing would keep them from being evicted in one."""
+    now = context.now()
+    return [item for item in places if not context.unkept.has(item.pod.meta.uid, now)]
+
+
 def workers_view(context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt]) -> WorkersView:
     """What a Campaign's status says of its workers."""
     namespace, name = campaign.meta.namespace, context.pool_of(campaign)
@@ -76,8 +82,8 @@ def workers_view(context: Context, campaign: Campaign, attempts: Sequence[OpenAt
     return WorkersView(
         ready=sum(item.pod.ready and item.pod.serves_on for item in mine),
         draining=sum(pod.meta.uid not in taking and not pod.finished for pod in pods),
-        slots_free=len(packed_slots(mine)),
+        slots_free=len(packed_slots(without_unkept(context, mine))),
         earlier=sum(not pod.finished for pod in places.earlier.get(name, ())),
         troubled=troubled.meta.name if troubled else None,
-        problem=(troubled.problem if troubled else None) or context.pool_problems.get(Key("Pool", namespace, name)),
+        problem=(troubled.problem if troubled else None) or context.problem_of(Key("Pool", namespace, name)),
     )

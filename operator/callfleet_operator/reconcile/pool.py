@@ -60,10 +60,24 @@ async def _reconcile(context: Context, key: Key) -> None:
         _log.info("worker removed", pod=pod.meta.name, pool=key.name)
         await protection.remove(context, pod)
     context.pool_problems.pop(key, None)
+    if not any(context.unkept.has(pod.meta.uid, context.now()) for pod in pods):
+        context.mark_problems.pop(key, None)
     if plan.create and campaigns:
-        await _create(context, key, campaigns, _free_names(key, pods, plan.create))
+        try:
+            await _create(context, key, campaigns, _free_names(key, pods, plan.create))
+        except RefusedError as error:
+            context.forget_namespace(key.namespace)  # what was prepared may have been taken away
+            context.pool_problems[key] = PodProblem("PodRefused", str(error))
+            _log.warning("worker refused", pool=key.name)
     _show(context, key, campaigns, [*pods, *earlier])
-    if plan.create or plan.idle or plan.closing or plan.delete or any(pod.in_call for pod in (*pods, *earlier)):
+    if (
+        key in context.mark_problems
+        or plan.create
+        or plan.idle
+        or plan.closing
+        or plan.delete
+        or any(pod.in_call for pod in (*pods, *earlier))
+    ):
         context.queue.add_after(key, RECHECK_S)
 
 
@@ -144,6 +158,7 @@ async def _forget(context: Context, key: Key) -> None:
         await context.kube.drop_pool(key.namespace, key.name)
     context.closing.pop(key, None)
     context.pool_problems.pop(key, None)
+    context.mark_problems.pop(key, None)
     context.pods_shown.pop(key, None)
     context.forget_pods()
     campaigns = (item for item in context.store.campaigns() if item.meta.namespace == key.namespace)
@@ -169,7 +184,7 @@ async def _mark(context: Context, view: PoolView, going: set[str]) -> None:
 def _show(context: Context, key: Key, campaigns: Sequence[Campaign], pods: Sequence[Pod]) -> None:
     """Has the Campaigns say what has become of their pods."""
     seen = {(pod.meta.uid, pod.ready, pod.serves_on, pod.problem) for pod in pods}
-    shown = hash((frozenset(seen), context.closing.get(key), context.pool_problems.get(key)))
+    shown = hash((frozenset(seen), context.closing.get(key), context.problem_of(key)))
     if context.pods_shown.get(key) == shown:
         return
     context.pods_shown[key] = shown
@@ -187,17 +202,13 @@ def _free_names(key: Key, pods: Sequence[Pod], count: int) -> list[str]:
 async def _create(context: Context, key: Key, campaigns: Sequence[Campaign], pod_names: Sequence[str]) -> None:
     campaign = campaigns[0]
     await _prepare(context, key.namespace, campaign)
-    owner = await context.kube.ensure_config_map(key.namespace, manifests.pool_config_map(key.name))
+    owner = await context.kube.ensure_config_map(
+        key.namespace, manifests.pool_config_map(key.name, context.ledger.epoch)
+    )
     names = [item.meta.name for item in campaigns]
     for name in pod_names:
         body = manifests.worker_pod(name, key.name, owner, campaign.spec, context.pool_defaults, names)
-        try:
-            created = await context.kube.create_pod(key.namespace, body)
-        except RefusedError as error:
-            context.forget_namespace(key.namespace)  # what was prepared may have been taken away
-            context.pool_problems[key] = PodProblem("PodRefused", str(error))
-            _log.warning("worker refused", pod=name, pool=key.name)
-            return
+        created = await context.kube.create_pod(key.namespace, body)
         if created is not None:
             # The next look counts it, whenever the watch brings it: else it would make one more than there may be.
             context.store.apply("Pod", created)

@@ -30,7 +30,7 @@ from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
-from callfleet_operator.reconcile.pods import open_by_pod, taking_calls
+from callfleet_operator.reconcile.pods import open_by_pod, taking_calls, without_unkept
 
 # A worker begins a call within a second or two of its grant.
 SHORTEST_GRANT_S = 5.0
@@ -335,4 +335,5 @@ def free_slots(context: Context, attempts: Sequence[OpenAttempt]) -> list[Slot]:
     """Slots of ready pods that no open attempt has; PostgreSQL says which are taken."""
     taken = open_by_pod(attempts)
     namespaces = {pod.meta.namespace for pod in context.store.pods()}
-    return packed_slots(place for namespace in sorted(namespaces) for place in taking_calls(context, namespace, taken))
+    places = (place for namespace in sorted(namespaces) for place in taking_calls(context, namespace, taken))
+    return packed_slots(without_unkept(context, places))

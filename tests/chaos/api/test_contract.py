@@ -300,8 +300,8 @@ async def the_rest(asker: Asker) -> None:
     await asker.tell("map", kube.put_config_map("rest", "m", {"b": "3"}, version))
     await asker.ask("GET", f"{path}/configmaps/m")
     await asker.tell("map", kube.put_config_map("nowhere", "m", {"b": "3"}, None))
-    await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool")))
-    await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool")))
+    await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool", 1)))
+    await asker.tell("map", kube.ensure_config_map("rest", manifests.pool_config_map("pool", 2)))
     await asker.tell("dropped", kube.drop_pool("rest", "m"))  # no pool's
     await asker.ask("GET", f"{path}/configmaps/m")
     for _ in range(2):

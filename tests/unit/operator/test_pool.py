@@ -121,6 +121,15 @@ UNSCHEDULABLE = {
     "reason": "Unschedulable",
     "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
 }
+
+
+def unready(since: str, reason: str = "ContainersNotReady") -> dict[str, Any]:
+    """A pod whose container began at 9:00:02 and that is not ready."""
+    ready = {"type": "Ready", "status": "False", "reason": reason, "message": "worker", "lastTransitionTime": since}
+    running = {"state": {"running": {"startedAt": "2026-11-22T09:00:02Z"}}}
+    return {"phase": "Running", "conditions": [ready], "containerStatuses": [running]}
+
+
 CRASHED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
 
 
@@ -141,6 +150,9 @@ CRASHED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
             PodProblem("ContainerRestarted", "3 times; last end: OOMKilled, exit code 137"),
         ),
         ({"containerStatuses": [{"state": {"running": {}}, "lastState": CRASHED, "ready": True}]}, None),
+        (unready("2026-11-22T09:00:00Z"), None),  # it starts
+        (unready("2026-11-22T09:05:00Z"), PodProblem("ContainersNotReady", "worker")),
+        (unready("2026-11-22T09:00:00Z", reason="NodeNotReady"), PodProblem("NodeNotReady", "worker")),
         ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, None),
     ],
 )

@@ -122,6 +122,9 @@ class Context:
     pools: dict[str, tuple[int, str]] = field(default_factory=dict)
     # Namespaces that have the workers' access and a copy of the named Secrets.
     prepared: set[tuple[str, ...]] = field(default_factory=set)
+    # Which content of the installation's Secrets workers have (reconcile/logins), and each namespace has a copy of.
+    login_version: str = ""
+    copied: dict[str, str] = field(default_factory=dict)
     # What of each object PostgreSQL has: its version (UID, generation), and the windows that its limits were put in.
     in_force: dict[Key, InForce] = field(default_factory=dict)
     # The keys of the accounts of uncovered calls whose limits PostgreSQL has.
@@ -163,6 +166,7 @@ class Context:
             key_version=self.subjects.newest_version,
             device=self.settings.callfleet_worker_device,
             image_pull_policy=self.settings.callfleet_worker_image_pull_policy,
+            login_version=self.login_version,
         )
 
     def pool_of(self, campaign: Campaign) -> str:

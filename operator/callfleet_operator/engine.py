@@ -39,6 +39,7 @@ from callfleet_operator.reconcile import (
     carrier,
     contacts,
     installation,
+    logins,
     models,
     pool,
     records,
@@ -65,6 +66,7 @@ BEGIN_WITHIN_S = 45.0
 _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
     "Recovery": (recovery.EVERY_S, recovery.reconcile),
     "Installation": (installation.EVERY_S, installation.reconcile),
+    "Logins": (logins.EVERY_S, logins.reconcile),
     "Models": (models.EVERY_S, models.reconcile),
     "Records": (records.EVERY_S, records.reconcile),
     "Bill": (bill.EVERY_S, bill.reconcile),
@@ -210,6 +212,7 @@ class Engine:
         LEADING.set(1)
         await context.contacts.allow(self._settings.allowlist)
         await context.carriers.start()
+        await logins.look(context)
         self._leads = True
         await self._audit(context)
         await self._revoke_unbound(context)

@@ -53,6 +53,8 @@ class PoolDefaults:
     key_version: int
     device: str
     image_pull_policy: str
+    # Which content of `secret`, as a hash: a worker that runs keeps the environment that it was started with.
+    login_version: str = ""
 
 
 def carrier_secret(spec: CampaignSpec, defaults: PoolDefaults) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 from urllib.error import HTTPError
@@ -15,7 +16,7 @@ from tests.integration.operator_parts import GROUP, operator
 
 from callfleet_core.runs import Run
 from callfleet_operator.apiserver import ConflictError
-from callfleet_operator.reconcile import protection
+from callfleet_operator.reconcile import logins, protection
 
 COOL_DOWN = timedelta(seconds=121)
 QUIET = timedelta(seconds=31)
@@ -189,6 +190,36 @@ async def test_who_leads_no_more_does_not_delete_the_owner_of_the_next_leaders_w
         assert len(next_one.bound()) == 1
         maps = prepared.request("GET", f"/api/v1/namespaces/{fleet.namespace}/configmaps")["items"]
         assert owner in [item["metadata"]["name"] for item in maps]
+
+
+async def test_a_changed_login_reaches_warm_workers(fleet: Fleet) -> None:
+    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 2})
+    await logins.look(fleet.parts.context)
+    await fleet.settled()
+    fleet.run_pods()
+    (before,) = names(fleet)
+
+    def change(secret: str, value: bytes) -> dict[str, str]:
+        data = {"login": base64.b64encode(value).decode()}
+        fleet.server.request("PATCH", f"/api/v1/namespaces/default/secrets/{secret}", {"data": data}, MERGE)
+        return data
+
+    def copy(secret: str) -> Any:
+        return fleet.server.request("GET", f"/api/v1/namespaces/{fleet.namespace}/secrets/{secret}").get("data")
+
+    carrier = change("callfleet-installation-carrier", b"a new token")
+    await logins.reconcile(fleet.parts.context)
+    await fleet.look(2)
+    assert copy("callfleet-installation-carrier") == carrier  # a volume: the worker that runs reads it
+    assert names(fleet) == [before]
+    database = change("callfleet-worker", b"a new password")
+    await logins.reconcile(fleet.parts.context)
+    await fleet.look(2)
+    assert copy("callfleet-worker") == database
+    assert len(names(fleet)) == 2
+    fleet.run_pods()
+    await fleet.look(2)
+    assert fleet.status()["workers"] == {"ready": 1, "draining": 1, "slotsFree": 1}  # the earlier one has a call
 
 
 async def test_calls_are_packed_and_the_pod_that_comes_free_goes(fleet: Fleet) -> None:

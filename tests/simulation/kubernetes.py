@@ -193,6 +193,9 @@ class MemoryKube(Kube):
     async def merge_secret(self, namespace: str, name: str, entries: Mapping[str, str]) -> None:
         pass
 
+    async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
+        return {}
+
     async def copy_secret(self, source_namespace: str, namespace: str, name: str) -> None:
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -17,6 +18,7 @@ from tests.simulation.referee import Referee
 from callfleet_core.api.callsession import Reason
 from callfleet_core.pricing import CallUsage, total_micros
 from callfleet_operator.objects import parse_time
+from callfleet_operator.plan.turns import LONGEST_LEAD_S
 from callfleet_operator.reconcile.settlement import UNRESOLVED_FOR
 
 EVERY_S: Final = 60.0
@@ -39,6 +41,8 @@ class Patrol:
         # Campaigns, people's zones and openings that were looked at.
         self._openings: set[tuple[str, tuple[str, ...], str]] = set()
         self._could_since: dict[str, datetime] = {}
+        # How much more each has had than the best served of the others, in seconds of a slot over its weight.
+        self._ahead_s: dict[str, float] = {}
         # Attempts that are not open though their sessions are Admitted by them, since when.
         self._stranded_since: dict[UUID, datetime] = {}
         # Until then somebody or something keeps everything from being as it should be.
@@ -112,16 +116,32 @@ class Patrol:
                 self._referee.wrong(now, f"{stranded[key]} is Admitted by an attempt that is {attempts[key].state}")
 
     def _starving(self, name: str, sessions: list[Body], now: datetime) -> None:
-        """A campaign that could call somebody calls somebody."""
+        """A campaign that could call somebody calls somebody, unless it has had more than its weight gives it.
+
+        A call that is dialled for ten minutes, until nobody knows how it ended, is a slot, too (docs/decisions/0022).
+        """
         since = self._could_since.get(name)
         dialled = self._referee.last_dial.get(name)
-        if not self._could(name, sessions, now):
+        if self._is_ahead(name) or not self._could(name, sessions, now):
             self._could_since.pop(name, None)
         elif since is None or (dialled is not None and dialled > since):
             self._could_since[name] = now
         elif now - since > STARVES_AFTER:
             self._referee.wrong(now, f"{name} could have called somebody since {since.isoformat()}")
             self._could_since[name] = now
+
+    def _is_ahead(self, name: str) -> bool:
+        """Whether others of its priority are served and have not had as much yet, as far as the looks saw."""
+        live = Counter(each.item.place.campaign for each in self._servers.books.open_attempts())
+        had = {
+            each: live[each] * EVERY_S / spec["weight"]
+            for each, spec in self._specs.items()
+            if spec["priority"] == self._specs[name]["priority"]
+        }
+        others = max((value for each, value in had.items() if each != name), default=0.0)
+        ahead_s = self._ahead_s.get(name, 0.0) + had[name] - others if others else 0.0
+        self._ahead_s[name] = min(max(0.0, ahead_s), LONGEST_LEAD_S)
+        return self._ahead_s[name] > 0
 
     def _could(self, name: str, sessions: list[Body], now: datetime) -> bool:
         books, spec = self._servers.books, self._specs[name]

@@ -137,6 +137,7 @@ class Unreadable:
     meta: Meta
     status: dict[str, Any]
     problem: str
+    spec: dict[str, Any]
 
 
 class PodProblem(NamedTuple):

@@ -104,7 +104,9 @@ class Store:
             # It was stored under another schema: the API server would refuse it now, or a newer operator wrote it.
             _log.error("object does not fit its schema", key=str(key), problems=error.error_count())
             self._take_out(key)
-            self._unreadable[key] = Unreadable(Meta.of(dict(body)), body.get("status") or {}, _told(error))
+            self._unreadable[key] = Unreadable(
+                Meta.of(dict(body)), body.get("status") or {}, _told(error), dict(body.get("spec") or {})
+            )
         else:
             self._unreadable.pop(key, None)
             self._put(key, found)
@@ -122,6 +124,10 @@ class Store:
     def unreadable(self, key: Key) -> Unreadable | None:
         """An object that does not fit its schema, if it was seen last as such."""
         return self._unreadable.get(key)
+
+    def unreadable_budgets(self) -> list[Unreadable]:
+        """Budgets that do not fit their schema."""
+        return [item for key, item in self._unreadable.items() if key.kind == "Budget"]
 
     def newest(self, kind: str) -> int:
         """The newest resourceVersion that was seen of a kind."""

@@ -10,6 +10,7 @@ from tests.integration.operator_parts import GROUP, Operator, campaign_body
 
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import budget, campaign, session
+from callfleet_operator.reconcile.snapshot import covering_accounts, namespace_budgets
 
 NAME = "spring"
 PERSON = {"phone": "+15550100150", "consent": {"kind": "written", "source": "form", "time": "2026-01-01T00:00:00Z"}}
@@ -82,6 +83,28 @@ async def test_a_budget_says_what_is_wrong_and_holds_nothing(running: Operator, 
     balance = await running.context.ledger.balance(f"{namespace}/Budget/us/total")
     assert balance is not None
     assert balance.closed
+
+
+async def test_a_budget_that_covers_its_namespace_goes_on_covering_it_when_it_cannot_be_read(
+    running: Operator, namespace: str
+) -> None:
+    for name, scope in (("all", "Namespace"), ("some", "Referenced")):
+        meta = {"name": name, "namespace": namespace}
+        spec = {"scope": scope, "limits": {"total": "5.00"}}
+        running.apply({"apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget", "metadata": meta, "spec": spec})
+    running.apply(campaign_body(namespace, NAME, contacts={"inline": [PERSON]}))
+    await running.see()
+    spring = running.context.store.campaign(namespace, NAME)
+    assert spring is not None
+    covering = namespace_budgets(running.context)
+    assert covering[namespace] == {"all"}
+    accounts, found = covering_accounts(running.context, spring, running.context.now(), covering)
+    assert found
+    assert f"{namespace}/Budget/all/total" in accounts
+    for name, covers in (("some", None), ("all", {"all"})):
+        seen_as_unreadable(running, "Budget", f"{GROUP}/{namespace}/budgets/{name}")
+        assert namespace_budgets(running.context).get(namespace) == covers
+    assert covering_accounts(running.context, spring, running.context.now(), covering)[1] is False
 
 
 async def test_what_cannot_be_read_can_be_deleted(running: Operator, namespace: str) -> None:

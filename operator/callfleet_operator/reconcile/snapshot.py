@@ -298,11 +298,12 @@ def _ceiling(session: Session, campaign: Campaign) -> int | None:
 
 def namespace_budgets(context: Context) -> dict[str, set[str]]:
     """The names of the Budgets that cover a whole namespace, by namespace: asked once for many campaigns, since the
-    store is walked for it."""
+    store is walked for it. One that cannot be read covers it, too, unless it says otherwise: its calls wait."""
     names: dict[str, set[str]] = {}
-    for item in context.store.budgets():
-        if item.spec.scope == "Namespace":
-            names.setdefault(item.meta.namespace, set()).add(item.meta.name)
+    covering = [item.meta for item in context.store.budgets() if item.spec.scope == "Namespace"]
+    covering += [item.meta for item in context.store.unreadable_budgets() if item.spec.get("scope") != "Referenced"]
+    for meta in covering:
+        names.setdefault(meta.namespace, set()).add(meta.name)
     return names
 
 

@@ -22,6 +22,7 @@ BURST = 2000.0
 REQUEST_TIMEOUT_S = 15
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 # 429: how often a request is made again, and how long the server may keep everybody waiting for it. A read may be asked
 # again after any answer of a server that is busy or going.
 _TOO_MANY = 429
@@ -99,6 +100,16 @@ class Requests:
                 return None
             raise
 
+    async def find_meta(self, path: str) -> dict[str, Any] | None:
+        """An object's metadata alone, or None where there is none."""
+        try:
+            found = await self.request("GET", path, accept=_METADATA)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return dict(found["metadata"])
+
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates an object and answers it; None when it is there already.
 
@@ -163,13 +174,14 @@ class Requests:
         body: dict[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> dict[str, Any]:
         """A request that does not wait. Raises ApiException."""
         answer: dict[str, Any] = await self._api.call_api(
             path,
             method,
             query_params=list((query or {}).items()),
-            header_params={"Accept": _JSON, "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             response_types_map={200: "object", 201: "object", 202: "object"},
             auth_settings=["BearerToken"],

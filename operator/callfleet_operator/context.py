@@ -141,10 +141,14 @@ class Context:
     in_line: frozenset[str] = frozenset()
     # Attempts whose grants this operator has and is about to bind; it may take long where the API server is slow.
     binding: set[UUID] = field(default_factory=set)
-    loaded_contacts: dict[str, int] = field(default_factory=dict)
+    # By Campaign UID: the generation whose contacts PostgreSQL has, and the resourceVersion of the file with them.
+    loaded_contacts: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     turns: Turns = field(default_factory=Turns)
     walk: Walk = field(default_factory=Walk)
+    # By carrier account: calls that the walk has passed, and that are still to be looked after; how many are at it.
+    calls: dict[str, dict[UUID, Attempt]] = field(default_factory=dict)
+    calling: int = 0
     _latest: LatestAttempts = field(init=False)
 
     def __post_init__(self) -> None:

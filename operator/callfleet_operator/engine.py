@@ -71,6 +71,7 @@ _JOBS: Mapping[str, tuple[float, Callable[[Context], Awaitable[None]]]] = {
     "Records": (records.EVERY_S, records.reconcile),
     "Bill": (bill.EVERY_S, bill.reconcile),
     "ContactLists": (contacts.LISTS_EVERY_S, contacts.follow_lists),
+    "ContactFiles": (contacts.EVERY_S, contacts.follow_files),
     "Attempts": (attempts.EVERY_S, attempts.reconcile),
     "Admission": (admission.EVERY_S, admission.reconcile),
 }
@@ -287,6 +288,8 @@ class Engine:
                     context.queue.add_after(key, budget.STATUS_EVERY_S)
             case "CallSession":
                 await session.reconcile(context, key)
+            case "Calls":
+                await attempts.look_after_calls(context, key)
             case "Pool":
                 await pool.reconcile(context, key)
             case _:

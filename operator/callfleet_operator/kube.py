@@ -111,20 +111,23 @@ class Kube(Requests):
         """Gives a namespace a PodDisruptionBudget, unless it has it."""
         await self.create(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", body)
 
-    async def read_key(self, kind: str, namespace: str, name: str, key: str) -> str | None:
-        """A key's text in a ConfigMap or Secret, or None where there is none."""
-        if kind == "Secret":
-            return ((await self.read_secret(namespace, name)) or {}).get(key)
-        found = await self.read_config_map(namespace, name)
-        return None if found is None else found[0].get(key)
+    async def read_file(self, kind: str, namespace: str, name: str, key: str) -> tuple[str, str] | None:
+        """A key's text in a ConfigMap or Secret, and the object's resourceVersion; None where there is none."""
+        found = await self.find(_file_path(kind, namespace, name))
+        if found is None:
+            return None
+        data = _decoded(found) if kind == "Secret" else found.get("data") or {}
+        return None if key not in data else (str(data[key]), str(found["metadata"]["resourceVersion"]))
+
+    async def file_version(self, kind: str, namespace: str, name: str) -> str | None:
+        """The resourceVersion of a ConfigMap or Secret, or None where there is none."""
+        meta = await self.find_meta(_file_path(kind, namespace, name))
+        return None if meta is None else str(meta["resourceVersion"])
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
         """A Secret's decoded entries, or None where there is none."""
-        found = await self.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        if found is None:
-            return None
-        data = found.get("data") or {}
-        return {key: base64.b64decode(value).decode("utf-8", errors="replace") for key, value in data.items()}
+        found = await self.find(_file_path("Secret", namespace, name))
+        return None if found is None else _decoded(found)
 
     async def merge_secret(self, namespace: str, name: str, entries: Mapping[str, str]) -> None:
         """Adds or replaces entries of a Secret of ours; makes it where there is none."""
@@ -257,6 +260,15 @@ class Kube(Requests):
             "count": 1,
         }
         await self.write("POST", f"/api/v1/namespaces/{meta.namespace}/events", body)
+
+
+def _file_path(kind: str, namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/{'secrets' if kind == 'Secret' else 'configmaps'}/{name}"
+
+
+def _decoded(secret: Mapping[str, Any]) -> dict[str, str]:
+    data = secret.get("data") or {}
+    return {key: base64.b64decode(value).decode("utf-8", errors="replace") for key, value in data.items()}
 
 
 def _path(kind: str, meta: Meta) -> str:

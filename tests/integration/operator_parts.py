@@ -29,7 +29,7 @@ from callfleet_operator.kube import Kube
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Key
 from callfleet_operator.queue import KeyedQueue
-from callfleet_operator.reconcile import campaign, session, witness
+from callfleet_operator.reconcile import attempts, campaign, session, witness
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import KINDS, Store
 
@@ -214,3 +214,10 @@ def _values(engine: AsyncEngine, carrier_url: str) -> dict[str, str]:
         "callfleet_namespace": "default",
         "callfleet_worker_image": "worker",
     }
+
+
+async def walk_attempts(context: Context) -> None:
+    """One stretch of the walk, and a look after the calls that it passed, as the engine does both."""
+    await attempts.reconcile(context)
+    for account_sid in list(context.calls):
+        await attempts.look_after_calls(context, Key("Calls", "", account_sid))

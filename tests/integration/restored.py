@@ -28,7 +28,7 @@ from tests.integration.books import (
     register_carrier,
 )  # fmt: skip
 from tests.integration.office import FROM, VOICE
-from tests.integration.operator_parts import CARRIER_TOKEN, Operator, campaign_body, operator
+from tests.integration.operator_parts import CARRIER_TOKEN, Operator, campaign_body, operator, walk_attempts
 
 from callfleet_core.contacts import ContactBook, session_name
 from callfleet_core.dialing import DialStore
@@ -36,7 +36,7 @@ from callfleet_core.ledger import HoldResult, Ledger
 from callfleet_core.reconciliation import Noted, ReconciliationDesk
 from callfleet_core.runs import CampaignRuns, Run
 from callfleet_operator.objects import Key
-from callfleet_operator.reconcile import attempts, budget, recovery, witness
+from callfleet_operator.reconcile import budget, recovery, witness
 from callfleet_simulator.calls import Call, CallRequest, CallStatus, new_sid
 from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.people import People, Person
@@ -173,7 +173,7 @@ class World:
 
     async def settle(self) -> None:
         """What has ended is settled."""
-        await attempts.reconcile(self.operator.context)
+        await walk_attempts(self.operator.context)
 
     async def lost(self) -> list[Noted]:
         """The differences that are kept."""

@@ -22,11 +22,12 @@ from tests.integration.books import CONSENT, number
 from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
 
 from callfleet_core.donotcall import DoNotCallList
+from callfleet_core.ledger import GRANT_EXPIRES_AFTER_S
 from callfleet_operator.context import STALE_FOR
 from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Meta, Session, parse_time
 from callfleet_operator.plan.pace import AHEAD
-from callfleet_operator.reconcile import admission, installation, witness
+from callfleet_operator.reconcile import admission, attempts, installation, witness
 
 SLOTS = 4
 MERGE = "application/merge-patch+json"
@@ -243,6 +244,17 @@ async def test_a_bind_that_changed_nothing_is_made_again(
     running.context.now = lambda: datetime.now(UTC) + STALE_FOR
     (session,) = await cycle(running, namespace)
     assert (session.state, session.status["attempt"]["number"]) == ("Admitted", 1)
+
+
+async def test_a_clock_that_is_ahead_of_postgresqls_takes_no_grant_back(running: Operator, namespace: str) -> None:
+    await begin(running, namespace, body(namespace, "spring", 0, people=1))
+    await ready_pod(running, namespace)
+    running.context.now = lambda: datetime.now(UTC) + timedelta(seconds=GRANT_EXPIRES_AFTER_S + 60)
+    (one,) = await cycle(running, namespace)
+    assert one.state == "Admitted"
+    await attempts.reconcile(running.context)
+    mine = [item for item in await running.context.ledger.unsettled_attempts() if item.namespace == namespace]
+    assert [item.state for item in mine] == ["granted"]
 
 
 async def test_people_who_may_not_be_called_keep_nobody_behind_them_from_a_session(

@@ -27,11 +27,11 @@ from tests.integration.books import (
     open_books,
 )
 from tests.integration.office import open_office
+from tests.integration.operator_parts import walk_attempts
 
 from callfleet_core.attempts import AttemptDesk, AttemptFacts, Need, Resolution, ResolveRefusedError, Verdict
 from callfleet_core.errors import CallFleetError
 from callfleet_core.ledger import HoldResult
-from callfleet_operator.reconcile import attempts
 
 SID, OTHER = "CA" + "1" * 32, "CA" + "2" * 32
 
@@ -272,14 +272,14 @@ async def test_what_somebody_said_is_settled_by_the_operator(
             office.carrier.delete(call)
             unknown = await unresolved(books, 1)
             await overdue(books, gone)
-            await attempts.reconcile(context)
+            await walk_attempts(context)
             asked = await AttemptDesk(engine).get(gone)
             assert asked is not None
             assert (asked.state, asked.needs, asked.last_lookup_at is None) == ("placed", Need.OVERDUE, False)
             assert await books.budget() == (2 * HOLD_MICROS, 0)
             await resolve(books, gone, said(Verdict.COMPLETED, 70))
             await resolve(books, unknown, said(Verdict.NOT_PLACED))
-            await attempts.reconcile(context)
+            await walk_attempts(context)
             assert await books.budget() == (0, 36_000)
             assert await books.unbalanced() == 0
             assert await AttemptDesk(engine).list() == []

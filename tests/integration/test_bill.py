@@ -27,7 +27,7 @@ from tests.integration.books import (
     number,
 )
 from tests.integration.office import AFTER, FROM, NOON, VOICE, YESTERDAY, Office, open_office
-from tests.integration.operator_parts import CARRIER_TOKEN, campaign_body
+from tests.integration.operator_parts import CARRIER_TOKEN, campaign_body, walk_attempts
 from tests.integration.simulator_application import sdk, until
 
 from callfleet_core.errors import StaleEpochError
@@ -37,7 +37,6 @@ from callfleet_core.reconciliation import CarrierDay, ReconciliationDesk, Reconc
 from callfleet_operator.carrier import Carrier as CarrierClient
 from callfleet_operator.carriercall import CarrierCall
 from callfleet_operator.engine import Engine
-from callfleet_operator.reconcile import attempts
 from callfleet_simulator.calls import CallStatus
 from callfleet_simulator.faults import Fault, Kind
 
@@ -178,7 +177,7 @@ async def test_a_dial_that_nobody_knew_of_is_found_a_day_later_and_billed(office
     await office.was_yesterday(attempt)
     call = office.listed(0, 70)
     assert await office.compare() == []
-    await attempts.reconcile(office.operator.context)
+    await walk_attempts(office.operator.context)
     assert await office.books.sql("SELECT call_sid FROM dial_attempts") == call.sid
     assert await office.books.budget() == (0, 36_000)
     assert await office.compare(AFTER + timedelta(hours=1)) == []

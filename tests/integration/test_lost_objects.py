@@ -17,14 +17,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import RING
-from tests.integration.operator_parts import GROUP, Operator, operator
+from tests.integration.operator_parts import GROUP, Operator, operator, walk_attempts
 from tests.integration.test_admission_queue import MERGE, begin, body, cycle, ready_pod
 
 from callfleet_core.api.callsession import SessionState
 from callfleet_core.dialing import DialStore, EndEvidence
 from callfleet_core.recovery import DatabaseReplacedError
 from callfleet_operator.objects import Key, Session
-from callfleet_operator.reconcile import attempts, budget, installation, session, witness
+from callfleet_operator.reconcile import budget, installation, session, witness
 
 CAMPAIGN, BUDGET = "spring", "spring-money"
 SID = "CA" + "1" * 32
@@ -102,7 +102,7 @@ class World:
         """The carrier says that it is over; it is settled."""
         evidence = EndEvidence(source="callback", status="completed", duration_s=70, at=datetime.now(UTC))
         assert await self.operator.context.dialing.record_ended(attempt, evidence)
-        await attempts.reconcile(self.operator.context)
+        await walk_attempts(self.operator.context)
         await self.operator.see()
 
     async def call(self, admitted: Session) -> None:
@@ -171,7 +171,7 @@ async def test_a_restored_cluster_calls_nobody_again_and_its_limits_count(world:
     async with context.engine.begin() as connection:
         await connection.execute(text("SELECT recovery_end('a test', 'recovery.open', 'the calls were looked at')"))
     for _ in range(3):
-        await attempts.reconcile(context)
+        await walk_attempts(context)
         await cycle(world.operator, world.space)
         await world.operator.tend_sessions(world.space)
     assert await world.sql("SELECT count(*) FROM dial_attempts") == 2  # one for each, from before
@@ -188,7 +188,7 @@ async def test_a_campaign_that_is_forced_away_in_a_call_is_settled_and_its_money
     world.force("campaigns", CAMPAIGN)
     await world.operator.see()
     assert world.sessions == []
-    await attempts.reconcile(world.operator.context)  # what was only granted goes back, the call goes on
+    await walk_attempts(world.operator.context)  # what was only granted goes back, the call goes on
     states = f"SELECT string_agg(state, ' ' ORDER BY state) FROM dial_attempts WHERE namespace = '{world.space}'"  # noqa: S608
     assert await world.sql(states) == "placed revoked"
     await world.end(talking)
@@ -204,7 +204,7 @@ async def test_a_campaign_that_is_made_again_in_a_call_calls_the_others_only(wor
         world.force("callsessions", name)
     world.force("campaigns", CAMPAIGN)
     await world.operator.see()
-    await attempts.reconcile(world.operator.context)
+    await walk_attempts(world.operator.context)
     await world.make()
     assert len(world.sessions) == 2
     for _ in range(3):

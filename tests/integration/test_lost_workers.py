@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import NAMESPACE, number
 from tests.integration.office import FROM
+from tests.integration.operator_parts import walk_attempts
 from tests.integration.restored import World, open_world
 
 from callfleet_core.ledger import Attempt
-from callfleet_operator.reconcile import attempts
 from callfleet_simulator.calls import CallRequest, CallStatus
 from callfleet_simulator.people import Person
 
@@ -30,7 +30,7 @@ async def world(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[World]:
 async def walk(world: World, later: timedelta = timedelta()) -> None:
     await world.operator.see()
     world.operator.context.now = lambda: datetime.now(UTC) + later
-    await attempts.reconcile(world.operator.context)
+    await walk_attempts(world.operator.context)
 
 
 async def attempt_of(world: World, index: int) -> Attempt | None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CAMPAIGN, HOLD_MICROS, NAMESPACE, RUN, Books, open_books
-from tests.integration.operator_parts import Operator, campaign_body, operator
+from tests.integration.operator_parts import Operator, campaign_body, operator, walk_attempts
 
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE
 from callfleet_operator.context import utc_now
@@ -61,9 +61,9 @@ async def test_what_nobody_can_resolve_keeps_no_other_attempt_waiting(running: O
     await context.ledger.take_epoch()
     await books.older_attempts(2 * MAX_ATTEMPTS_A_CYCLE)
     for _ in range(2):
-        await attempts.reconcile(context)
+        await walk_attempts(context)
         assert (await books.budget())[0] == HOLD_MICROS
-    await attempts.reconcile(context)
+    await walk_attempts(context)
     assert await books.budget() == (0, 0)
     assert context.walk.after is None  # the next walk begins with the oldest again
 
@@ -85,9 +85,9 @@ async def test_a_grant_that_is_being_bound_is_not_taken_back_however_long_it_tak
     later = utc_now() + attempts.UNBOUND_AFTER + timedelta(seconds=5)
     context.now = lambda: later
     context.binding = {attempt}
-    await attempts.reconcile(context)
+    await walk_attempts(context)
     assert await books.sql("SELECT state FROM dial_attempts WHERE id = :id", id=attempt) == "granted"
     context.binding = set()
     await context.ledger.take_epoch()
-    await attempts.reconcile(context)
+    await walk_attempts(context)
     assert await books.sql("SELECT reason FROM dial_attempts WHERE id = :id", id=attempt) == "NotBound"

@@ -20,7 +20,7 @@ from tests.integration.apiserver import ApiServer, free_port
 from tests.integration.books import open_books, register_carrier
 from tests.integration.gateway_parts import dialing, open_large_books, row, running_gateway
 from tests.integration.media_legs import call_process
-from tests.integration.operator_parts import operator
+from tests.integration.operator_parts import operator, walk_attempts
 from tests.integration.own_postgres import OwnPostgres, own_postgres
 from tests.integration.simulator_application import ACCOUNT, CALLER, TOKEN, sdk, until
 from tests.integration.test_gateway import ready
@@ -34,7 +34,6 @@ from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
 from callfleet_gateway import patience
 from callfleet_gateway.kube import CarriersSecret
-from callfleet_operator.reconcile import attempts
 from callfleet_simulator.calls import new_sid
 from callfleet_simulator.carrier import Carrier, CarrierConfig
 from callfleet_simulator.people import People, Person
@@ -104,7 +103,7 @@ async def test_the_calls_of_a_gateway_that_dies_end_and_are_settled_though_nobod
         await parts.see()
         parts.context.now = lambda: datetime.now(UTC) + A_MINUTE
         for _ in range(2):  # it asks the carrier, then settles
-            await attempts.reconcile(parts.context)
+            await walk_attempts(parts.context)
     found = await row(books, attempt)
     assert (found["state"], found["end_status"], found["call_sid"]) == ("settled", "completed", call.sid)
     assert (await books.budget())[0] == 0

@@ -5,6 +5,7 @@ Watchdogs walk attempts, not objects, so that a forced finalizer or a restored e
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,10 +18,12 @@ from callfleet_operator.carriercall import FINAL_STATUSES, CarrierCall
 from callfleet_operator.context import Context, Walk
 from callfleet_operator.metrics import ACTIVE
 from callfleet_operator.objects import Key
-from callfleet_operator.reconcile.settlement import settle
+from callfleet_operator.reconcile.settlement import ask_and_settle, is_asked_for, settle
 from callfleet_operator.together import each
 
 EVERY_S = 1.0
+# Carriers that are asked about calls at the same time; one that does not answer keeps no other's waiting.
+CARRIERS_AT_ONCE = 4
 # A grant that no session names after this long was never bound.
 UNBOUND_AFTER = timedelta(seconds=15)
 POLL_EVERY = timedelta(seconds=10)
@@ -46,30 +49,47 @@ async def reconcile(context: Context) -> None:
     else:
         ACTIVE.set(walk.live)
         context.walk = Walk()
-    over = [attempt for attempt in attempts if attempt.state in {"ended", "settled"}]
-    failed = await settle(context, over)
-    await each(attempts, lambda attempt: _tend_alone(context, attempt))
+    # A carrier that is slow to answer keeps nobody else's money: who has to be asked is asked elsewhere.
+    failed = await settle(context, [item for item in attempts if _is_over(item) and not is_asked_for(item)])
+    granted = [attempt for attempt in attempts if attempt.state == "granted"]
+    await each(granted, lambda attempt: _alone(_tend_granted, context, attempt))
+    for attempt in attempts:
+        if attempt.state in {"dialing", "placed"} or (_is_over(attempt) and is_asked_for(attempt)):
+            context.calls.setdefault(attempt.account_sid, {})[attempt.id] = attempt
+            context.queue.add(Key("Calls", "", attempt.account_sid))
     if attempts:
         _log.debug("attempts walked", open=len(attempts), not_settled=failed)
 
 
-async def _tend_alone(context: Context, attempt: Attempt) -> None:
+async def look_after_calls(context: Context, key: Key) -> None:
+    """Looks after one carrier account's calls, as the walk passed them: who is due is asked about."""
+    if context.calling >= CARRIERS_AT_ONCE:
+        context.queue.add_after(key, EVERY_S)
+        return
+    context.calling += 1
+    try:
+        calls = context.calls.pop(key.name, {}).values()
+        live = [attempt for attempt in calls if not _is_over(attempt)]
+        await each(live, lambda attempt: _alone(_tend_live, context, attempt))
+        await ask_and_settle(context, [attempt for attempt in calls if _is_over(attempt)])
+    finally:
+        context.calling -= 1
+
+
+def _is_over(attempt: Attempt) -> bool:
+    return attempt.state in {"ended", "settled"}
+
+
+async def _alone(
+    tend: Callable[[Context, Attempt, datetime], Awaitable[None]], context: Context, attempt: Attempt
+) -> None:
     """One attempt's trouble is its own, but for a leader that leads no more."""
     try:
-        await _tend(context, attempt)
+        await tend(context, attempt, context.now())
     except StaleEpochError:
         raise
     except Exception as error:  # noqa: BLE001  # one attempt's trouble must not keep the others waiting
         _log.warning("attempt not tended", attempt=str(attempt.id), state=attempt.state, error=repr(error)[:300])
-
-
-async def _tend(context: Context, attempt: Attempt) -> None:
-    now = context.now()
-    match attempt.state:
-        case "granted":
-            await _tend_granted(context, attempt, now)
-        case "dialing" | "placed":
-            await _tend_live(context, attempt, now)
 
 
 async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> None:
@@ -82,7 +102,7 @@ async def _tend_granted(context: Context, attempt: Attempt, now: datetime) -> No
 
 def _revocation(context: Context, attempt: Attempt, now: datetime) -> str | None:
     """Why a grant must be taken back, or None."""
-    if attempt.over or now >= attempt.expires_at:
+    if attempt.over:  # by PostgreSQL's clock
         return "Expired"
     if attempt.uncovered:
         return "BudgetGone"

@@ -22,7 +22,7 @@ from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now, wanted_in_force
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.news import rest_s
-from callfleet_operator.reconcile import budget, contacts, restored, unreadable
+from callfleet_operator.reconcile import budget, carrier, contacts, restored, unreadable
 from callfleet_operator.reconcile.pods import pool_keys, workers_view
 from callfleet_operator.reconcile.session import end_attempt
 from callfleet_operator.together import each
@@ -53,8 +53,10 @@ async def reconcile(context: Context, key: Key) -> None:
     if DRAIN_FINALIZER not in campaign.meta.finalizers:
         await context.kube.set_finalizers("Campaign", campaign.meta, [*campaign.meta.finalizers, DRAIN_FINALIZER])
         return  # the watch brings it back with its new version
-    if context.carriers.of(campaign) is None and campaign.spec.carrier_ref is not None:
-        context.queue.add(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name))
+    if campaign.spec.carrier_ref is not None:
+        # Also where something is known of the Secret: it may have been looked at for a call of an earlier campaign.
+        wait_s = 0.0 if context.carriers.of(campaign) is None else carrier.EVERY_S
+        context.queue.add_after(Key("Carrier", key.namespace, campaign.spec.carrier_ref.name), wait_s)
     if context.models.is_new(campaign.spec.agent.llm.model):
         context.queue.add(Key("Models"))
     try:

@@ -24,19 +24,25 @@ _log = structlog.get_logger(__name__)
 
 
 async def settle(context: Context, attempts: Sequence[Attempt]) -> int:
-    """Settles those of the ended attempts that can be; each one's trouble is its own. Answers how many had any."""
+    """Settles those of the ended attempts that can be without a question (is_asked_for).
+
+    Each one's trouble is its own. Answers how many had any.
+    """
     now = context.now()
-    due = [attempt for attempt in attempts if not _waits(context, attempt, now)]
-    prefixes = await context.contacts.prefixes([item.contact_id for item in due if item.end_status == "completed"])
-    # What needs no question first: a carrier that is slow to answer keeps nobody's money.
-    failed = await _settle(context, [item for item in due if not _is_asked_for(item)], prefixes, now)
-    untold = [item for item in due if _is_asked_for(item) and not context.asked_for_duration.has(item.id, now)]
-    for attempt in untold:
+    return await _settle(context, [item for item in attempts if not _waits(context, item, now)], now)
+
+
+async def ask_and_settle(context: Context, attempts: Sequence[Attempt]) -> None:
+    """Settles attempts of which the carrier is asked how long they were: each once a minute."""
+    now = context.now()
+    due = [item for item in attempts if not context.asked_for_duration.has(item.id, now)]
+    for attempt in due:
         context.asked_for_duration.note(attempt.id, now)
-    return failed + await _settle(context, untold, prefixes, now)
+    await _settle(context, due, now)
 
 
-async def _settle(context: Context, attempts: Sequence[Attempt], prefixes: Mapping[UUID, str], now: datetime) -> int:
+async def _settle(context: Context, attempts: Sequence[Attempt], now: datetime) -> int:
+    prefixes = await context.contacts.prefixes([item.contact_id for item in attempts if item.end_status == "completed"])
     priced: list[Settlement] = []
 
     async def price(attempt: Attempt) -> None:
@@ -52,7 +58,7 @@ async def _settle(context: Context, attempts: Sequence[Attempt], prefixes: Mappi
     return len(attempts) - len(priced) + await _post(context, priced, known)
 
 
-def _is_asked_for(attempt: Attempt) -> bool:
+def is_asked_for(attempt: Attempt) -> bool:
     """Whether only the carrier knows how long the call was."""
     return attempt.end_status == "completed" and attempt.duration_s is None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import httpx
@@ -12,10 +14,12 @@ import structlog
 
 from callfleet_operator.plan.model import ModelState, full_name
 
-# A model that is there is looked for again after so long, one that could not be pulled is tried again; a server that
-# did not answer is asked sooner: calls may wait for it.
+# A model is looked for again after so long; a server that did not answer is asked sooner: calls may wait for it.
 LOOK_AGAIN_S: Final = 60.0
 UNREACHABLE_AGAIN_S: Final = 10.0
+# One that could not be pulled is pulled again after this, and after twice as long each time.
+FIRST_PULL_PAUSE_S: Final = 60.0
+LONGEST_PULL_PAUSE_S: Final = 600.0
 UNREACHABLE: Final = "Unreachable"
 _REQUEST_TIMEOUT_S: Final = 10.0
 # Between two words of a pull's progress; a layer may take hours.
@@ -25,6 +29,15 @@ _STEP_PERCENT: Final = 10
 _FAILURES: Final = (ollama.ResponseError, httpx.HTTPError, ConnectionError, TimeoutError, ValueError)
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What is said of a model whose pull failed, how often it has, and when it may be pulled again (loop time)."""
+
+    state: ModelState
+    times: int
+    again_s: float
 
 
 class Models:
@@ -39,6 +52,7 @@ class Models:
         self._changed = changed
         self._states: dict[str, ModelState] = {}
         self._looked_s: dict[str, float] = {}
+        self._failures: dict[str, _Failure] = {}
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(_PULLS_AT_ONCE)
 
@@ -53,11 +67,13 @@ class Models:
         return bool(self._servers) and model not in self._states
 
     async def look(self, wanted: Iterable[str]) -> None:
-        """Looks for the wanted models, and begins to pull what is missing."""
+        """Looks for the wanted models, begins to pull what is missing, and ends pulls of what nobody wants any more."""
         names = set(wanted)
+        await self._end_pulls(set(self._pulls) - names)
         for model in set(self._states) - names:
             del self._states[model]
             self._looked_s.pop(model, None)
+            self._failures.pop(model, None)
         now_s = asyncio.get_running_loop().time()
         for model in sorted(names):
             again_s = UNREACHABLE_AGAIN_S if self.of(model).reason == UNREACHABLE else LOOK_AGAIN_S
@@ -67,14 +83,32 @@ class Models:
                 await self._look(model)
 
     async def close(self) -> None:
-        """Ends pulls, which a server resumes where they were, and connections."""
-        for task in self._pulls.values():
-            task.cancel()
-        await asyncio.gather(*self._pulls.values(), return_exceptions=True)
+        """Ends pulls and connections."""
+        await self._end_pulls(set(self._pulls))
         for client in self._servers.values():
             await cast("Callable[[], Awaitable[None]]", client.close)()
 
+    async def _end_pulls(self, models: set[str]) -> None:
+        """A server ends a pull that nobody follows, and resumes it where it was when it is asked for again."""
+        tasks = [self._pulls[model] for model in models]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _look(self, model: str) -> None:
+        missing = await self._missing(model)
+        if not missing:
+            return
+        failure = self._failures.get(model)
+        if failure is not None and asyncio.get_running_loop().time() < failure.again_s:
+            self._say(model, failure.state)
+            return
+        self._say(model, ModelState(False, "Pulling", f"pulling {model}"))
+        task = self._pulls[model] = asyncio.create_task(self._pull(model, missing))
+        task.add_done_callback(partial(self._pull_ended, model))
+
+    async def _missing(self, model: str) -> list[str]:
+        """The servers without the model; none, and that is said, where all have it or one does not answer."""
         missing = []
         for url, client in self._servers.items():
             try:
@@ -82,13 +116,11 @@ class Models:
                     missing.append(url)
             except _FAILURES as error:
                 self._say(model, ModelState(False, UNREACHABLE, f"Ollama does not answer ({_short(error)})"))
-                return
+                return []
         if not missing:
+            self._failures.pop(model, None)
             self._say(model, ModelState(ready=True))
-            return
-        self._say(model, ModelState(False, "Pulling", f"pulling {model}"))
-        task = self._pulls[model] = asyncio.create_task(self._pull(model, missing))
-        task.add_done_callback(lambda _: self._pulls.pop(model, None))
+        return missing
 
     async def _pull(self, model: str, servers: list[str]) -> None:
         try:
@@ -98,12 +130,25 @@ class Models:
                         which = f", server {place} of {len(servers)}" if len(servers) > 1 else ""
                         self._say(model, ModelState(False, "Pulling", f"pulling {model}: {percent} %{which}"))
         except _FAILURES as error:
-            _log.warning("model not pulled", model=model, error=_short(error))
-            self._say(model, ModelState(False, "PullFailed", f"{model} cannot be pulled ({_short(error)})"))
+            self._pull_failed(model, _short(error))
             return
         _log.info("model pulled", model=model)
-        self._looked_s.pop(model, None)
-        await self._look(model)
+        if await self._missing(model):
+            self._pull_failed(
+                model, "it was pulled, and is listed by another name: ask for it by that of `ollama list`"
+            )
+
+    def _pull_failed(self, model: str, why: str) -> None:
+        times = self._failures[model].times + 1 if model in self._failures else 1
+        pause_s = min(LONGEST_PULL_PAUSE_S, FIRST_PULL_PAUSE_S * 2 ** min(times - 1, 10))
+        _log.warning("model not pulled", model=model, error=why, retry_in_s=pause_s)
+        state = ModelState(False, "PullFailed", f"{model} cannot be pulled ({why})")
+        self._failures[model] = _Failure(state, times, asyncio.get_running_loop().time() + pause_s)
+        self._say(model, state)
+
+    def _pull_ended(self, model: str, task: asyncio.Task[None]) -> None:
+        if self._pulls.get(model) is task:
+            del self._pulls[model]
 
     def _say(self, model: str, state: ModelState) -> None:
         if self._states.get(model) != state:

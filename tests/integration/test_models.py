@@ -7,11 +7,13 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
 from tests.integration.apiserver import free_port
+from tests.integration.operator_parts import until
 
 from callfleet.hostservices import OllamaServer, ollama
 from callfleet_operator import models as models_module
@@ -63,6 +65,17 @@ async def test_a_model_that_is_there_is_ready_at_once(real: OllamaServer) -> Non
         await models.look([real.model])
         assert models.of(real.model).ready
         assert not models.is_new(real.model)
+        assert told.states == [ModelState(ready=True)]
+
+
+@pytest.mark.parametrize("place", ["library", "registry.ollama.ai/library"])
+async def test_a_model_by_its_full_name_is_the_one_that_is_listed_by_its_short_one(
+    real: OllamaServer, place: str
+) -> None:
+    name = f"{place}/{real.model}"
+    async with keeper(real.url) as (models, told):
+        await models.look([name])
+        assert models.of(name).ready
         assert told.states == [ModelState(ready=True)]
 
 
@@ -123,11 +136,16 @@ async def test_without_servers_every_model_is_taken_to_be_there() -> None:
 
 @dataclass
 class Scripted:
-    """An Ollama that pulls what it is asked for in five steps, or breaks off with an error."""
+    """An Ollama that pulls what it is asked for in five steps, or breaks off with an error.
+
+    `pulls` that have begun, and those whose asker has `left` before their end.
+    """
 
     models: set[str] = field(default_factory=set)
     error: str | None = None
+    listed_as: str | None = None
     pulls: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def tags(self, request: web.Request) -> web.Response:
@@ -144,9 +162,13 @@ class Scripted:
         words += [{"status": "pulling", "total": 500, "completed": 100 * step + 3} for step in range(5)]
         for word in words:
             await answer.write(json.dumps(word).encode() + b"\n")
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.left.append(model)
+            raise
         if self.error is None:
-            self.models.add(f"{model}:latest")
+            self.models.add(f"{self.listed_as or model}:latest")
         last = {"status": "success"} if self.error is None else {"error": self.error}
         await answer.write(json.dumps(last).encode() + b"\n")
         return answer
@@ -157,7 +179,7 @@ async def scripted() -> AsyncIterator[tuple[str, Scripted]]:
     server = Scripted()
     application = web.Application()
     application.add_routes([web.get("/api/tags", server.tags), web.post("/api/pull", server.pull)])
-    runner = web.AppRunner(application, shutdown_timeout=1)
+    runner = web.AppRunner(application, shutdown_timeout=1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -217,6 +239,44 @@ async def test_a_model_that_nobody_asks_for_any_more_is_forgotten() -> None:
             assert models.of("old").ready
             await models.look([])
             assert models.is_new("old")
+
+
+async def test_a_pull_that_nobody_waits_for_any_more_ends_and_makes_room_for_others() -> None:
+    async with scripted() as (url, server), keeper(url, key=KEY) as (models, _):
+        await models.look(["huge", "huger", "small"])
+        await until(lambda: server.pulls == ["huge", "huger"])  # no more at once
+        await models.look(["small"])
+        await until(lambda: server.pulls[2:] == ["small"])
+        await until(lambda: sorted(server.left) == ["huge", "huger"])
+        await models.look(["huge"])  # somebody wants it again, and nobody the small one
+        await until(lambda: server.left[2:] == ["small"])
+        await until(lambda: server.pulls[3:] == ["huge"])
+        server.go.set()
+        assert (await settled(models, "huge")).ready
+
+
+async def test_a_pull_that_brings_another_name_fails_and_is_tried_again_ever_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scripted() as (url, server), keeper(url, key=KEY) as (models, told):
+        server.listed_as = "another"
+        server.go.set()
+        monkeypatch.setattr(models_module, "LOOK_AGAIN_S", 0.0)
+        monkeypatch.setattr(models_module, "FIRST_PULL_PAUSE_S", 0.2)
+        loop, begun_s = asyncio.get_running_loop(), list[float]()
+        async with asyncio.timeout(20):
+            while len(begun_s) < 4:
+                await models.look(["new"])
+                if len(server.pulls) > len(begun_s):
+                    begun_s.append(loop.time())
+                await asyncio.sleep(0.01)
+        assert (await settled(models, "new")).reason == "PullFailed"
+        assert "listed by another name" in models.of("new").message
+        pauses_s = [later - earlier for earlier, later in pairwise(begun_s)]
+        assert [pause_s >= least_s for pause_s, least_s in zip(pauses_s, (0.2, 0.4, 0.8), strict=True)] == [True] * 3
+        server.models.add("new:latest")  # by hand: that is not waited for
+        await models.look(["new"])
+        assert told.states[-1] == ModelState(ready=True)
 
 
 async def test_a_wrong_key_is_the_servers_refusal() -> None:

@@ -8,6 +8,10 @@ from typing import Any
 from callfleet_core.script import CallScript
 from callfleet_operator.objects import Campaign
 
+# Where a name without a place is looked for (ollama/ollama, types/model/name.go).
+OLLAMA_REGISTRY = "registry.ollama.ai"
+OLLAMA_LIBRARY = "library"
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -54,5 +58,10 @@ def serving_script(campaign: Campaign) -> CallScript:
 
 
 def full_name(model: str) -> str:
-    """A model's name as Ollama lists it: without a tag it is the latest."""
-    return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
+    """A model's name as Ollama lists it: without its own registry and library, and without a tag the latest."""
+    *place, name = model.split("/")
+    if len(place) == 2 and place[0].lower() == OLLAMA_REGISTRY:
+        place = place[1:]
+    if [part.lower() for part in place] == [OLLAMA_LIBRARY]:
+        place = []
+    return "/".join([*place, name if ":" in name else f"{name}:latest"])

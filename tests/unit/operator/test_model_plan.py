@@ -65,7 +65,17 @@ def test_calls_are_made_with_the_model_that_serves() -> None:
 
 @pytest.mark.parametrize(
     ("name", "listed"),
-    [("smollm2", "smollm2:latest"), ("llama3.1:8b", "llama3.1:8b"), ("hf.co:443/a/b", "hf.co:443/a/b:latest")],
+    [
+        ("smollm2", "smollm2:latest"),
+        ("llama3.1:8b", "llama3.1:8b"),
+        ("hf.co:443/a/b", "hf.co:443/a/b:latest"),
+        ("library/smollm2", "smollm2:latest"),
+        ("registry.ollama.ai/library/llama3.1:8b", "llama3.1:8b"),
+        ("Registry.Ollama.AI/Library/smollm2", "smollm2:latest"),
+        ("registry.ollama.ai/someone/smollm2", "someone/smollm2:latest"),
+        ("someone/smollm2", "someone/smollm2:latest"),
+        ("localhost:5000/library/smollm2", "localhost:5000/library/smollm2:latest"),
+    ],
 )
-def test_a_name_without_a_tag_is_the_latest(name: str, listed: str) -> None:
+def test_a_name_is_compared_as_ollama_lists_it(name: str, listed: str) -> None:
     assert full_name(name) == listed

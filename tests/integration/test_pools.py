@@ -352,6 +352,10 @@ GPU = {"nvidia.com/gpu": 1}
             {"worker": {"slotsPerWorker": 5, "resources": {"limits": {"memory": "2048Mi", **GPU}}}},
             "need worker.resources.limits.memory above 2Gi",
         ),
+        *(
+            ({"worker": {"resources": {"limits": {"memory": memory}}}}, "limits.memory must be at least 1Gi")
+            for memory in ("512m", "2", "0", "100Mi", "1023Mi")
+        ),
     ],
 )
 def test_workers_that_could_not_keep_their_promise_are_refused(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
-from urllib.error import HTTPError
 
 import pytest
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import number
+from tests.integration.earlier_crds import before_the_rules, refusal
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet
 from tests.integration.operator_parts import GROUP, campaign_body
 
@@ -19,9 +16,7 @@ from callfleet_core.windows import time_zone
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import budget
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MARS = "Mars/Olympus"
-IN_FORCE_WITHIN_S = 20.0
 NAMED, OF_A_PERSON = "such as Europe/Berlin, or UTC", "Area/City, such as America/New_York"
 KNOWN = ("Europe/Berlin", "America/Argentina/Buenos_Aires", "America/Port-au-Prince", "Etc/GMT+3", "US/Eastern")
 BARE = ("UTC", "CET", "EST5EDT", "GB-Eire", "W-SU")
@@ -43,17 +38,6 @@ def money(zone: str, name: str = "us") -> dict[str, Any]:
         "apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget", "metadata": {"name": name},
         "spec": {"timeZone": zone, "limits": {"total": "5.00"}},
     }  # fmt: skip
-
-
-def refusal(server: ApiServer, body: dict[str, Any]) -> str:
-    """What the API server says against an object that is not stored; empty: nothing."""
-    try:
-        server.request("POST", f"{GROUP}/default/{body['kind'].lower()}s?dryRun=All", body)
-    except HTTPError as error:
-        if error.code != 422:
-            raise
-        return str(json.loads(error.read())["message"])
-    return ""
 
 
 @pytest.mark.parametrize("zone", KNOWN + BARE)
@@ -91,39 +75,9 @@ def test_a_hundred_people_may_each_have_a_zone(server: ApiServer) -> None:
     assert refusal(server, body) == ""
 
 
-def _without_rules(node: Any) -> Any:
-    """A schema as it was before time zones were looked at."""
-    if isinstance(node, dict):
-        return {
-            key: _without_rules(
-                {name: item for name, item in value.items() if name != "x-kubernetes-validations"}
-                if key == "timeZone"
-                else value
-            )
-            for key, value in node.items()
-        }
-    return [_without_rules(item) for item in node] if isinstance(node, list) else node
-
-
-@contextmanager
-def before_the_rule(server: ApiServer) -> Iterator[None]:
-    """The CRDs of an earlier release, and afterwards these again."""
-    paths = [f"{CRDS}/{plural}.callfleet.dev" for plural in ("campaigns", "budgets")]
-    ours = {path: server.request("GET", path)["spec"] for path in paths}
-    try:
-        _put_in_force(server, {path: _without_rules(spec) for path, spec in ours.items()}, refused=False)
-        yield
-    finally:
-        _put_in_force(server, ours, refused=True)
-
-
-def _put_in_force(server: ApiServer, specs: dict[str, Any], *, refused: bool) -> None:
-    for path, spec in specs.items():
-        server.request("PUT", path, {**server.request("GET", path), "spec": spec})
-    deadline = time.monotonic() + IN_FORCE_WITHIN_S
-    while {bool(refusal(server, body)) for body in (campaign(MARS), campaign(person=MARS), money(MARS))} != {refused}:
-        assert time.monotonic() < deadline, "the changed CRDs never came into force"
-        time.sleep(0.2)
+def before_the_rule(server: ApiServer) -> AbstractContextManager[None]:
+    """Time zones are not looked at meanwhile."""
+    return before_the_rules(server, {"timeZone"}, campaign(MARS), campaign(person=MARS), money(MARS))
 
 
 async def test_a_campaign_that_is_older_than_the_rule_stalls_says_so_and_can_be_deleted(fleet: Fleet) -> None:

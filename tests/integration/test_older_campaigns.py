@@ -16,8 +16,11 @@ LITTLE_MEMORY = {"worker": {"resources": {"limits": {"memory": "100Mi"}}}}
 
 @pytest.mark.parametrize(
     ("of", "spec", "worse"),
-    [("resources", LITTLE_MEMORY, {"worker": {"resources": {"limits": {"memory": "99Mi"}}}})],
-    ids=["memory"],
+    [
+        ("resources", LITTLE_MEMORY, {"worker": {"resources": {"limits": {"memory": "99Mi"}}}}),
+        ("spec", {"worker": {"drainSeconds": 300}}, {"call": {"ringTimeoutSeconds": 31}}),
+    ],
+    ids=["memory", "drain"],
 )
 async def test_what_is_older_than_a_rule_is_not_judged_by_it(
     fleet: Fleet, of: str, spec: dict[str, Any], worse: dict[str, Any]

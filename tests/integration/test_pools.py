@@ -340,13 +340,17 @@ async def test_a_quota_that_refuses_workers_shows_on_the_campaign(fleet: Fleet) 
 
 
 GPU = {"nvidia.com/gpu": 1}
+LONGEST_CALL = {
+    "from": ["+15550100199"], "maxQueueSeconds": 300, "ringTimeoutSeconds": 120, "maxDurationSeconds": 3600
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ({"worker": {"minWorkers": 2, "maxWorkers": 1}}, "worker.minWorkers must not be above worker.maxWorkers"),
-        ({"worker": {"drainSeconds": 60}}, "worker.drainSeconds must not be below call.maxDurationSeconds"),
+        ({"worker": {"drainSeconds": 359}}, "worker.drainSeconds must not be below call.maxQueueSeconds"),
+        ({"call": LONGEST_CALL, "worker": {"drainSeconds": 4019}}, "worker.drainSeconds must not be below"),
         ({"worker": {"slotsPerWorker": 5}}, "need worker.resources.limits.memory above 2Gi"),
         (
             {"worker": {"slotsPerWorker": 5, "resources": {"limits": {"memory": "2048Mi", **GPU}}}},
@@ -364,7 +368,8 @@ def test_workers_that_could_not_keep_their_promise_are_refused(
     with pytest.raises(HTTPError) as refused:
         fleet.apply(1, **spec)
     assert message in refused.value.read().decode()
-    fleet.apply(1, worker={"slotsPerWorker": 5, "resources": {"limits": {"memory": "4Gi", **GPU}}})
+    roomy = {"slotsPerWorker": 5, "resources": {"limits": {"memory": "4Gi", **GPU}}}
+    fleet.apply(1, call=LONGEST_CALL, worker=roomy)
 
 
 async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(fleet: Fleet) -> None:

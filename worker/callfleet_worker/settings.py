@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from callfleet_core.api.worker import LONGEST_DRAIN_S
 from callfleet_core.settings import DatabaseSettings, LogSettings, RedisSettings
 
 
@@ -40,7 +41,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, LogSettings):
     callfleet_pool: str = ""
     callfleet_worker_port: int = Field(default=8081, ge=0, le=65_535, description="Health and metrics.")
     callfleet_drain_s: float = Field(
-        default=3_600.0, ge=0, le=7_200, description="How long SIGTERM waits for live calls."
+        default=LONGEST_DRAIN_S, ge=0, le=7_200, description="How long SIGTERM waits for live calls."
     )
     callfleet_run_dir: Path | None = Field(
         default=None, description="For the speech sockets; default: a new temporary folder."

@@ -24,7 +24,14 @@ from callfleet_core.api.common import (
 )
 from callfleet_core.api.contacts import Contacts, PhoneNumber
 from callfleet_core.api.schedule import ZONE_RULE, Schedule
-from callfleet_core.api.worker import DEFAULT_MEMORY, SLOTS_IN_DEFAULT_MEMORY, Worker
+from callfleet_core.api.worker import (
+    DEFAULT_MEMORY,
+    LONGEST_CALL_S,
+    LONGEST_QUEUE_S,
+    LONGEST_RING_S,
+    SLOTS_IN_DEFAULT_MEMORY,
+    Worker,
+)
 from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
 # With up to three decimals; a rule of the spec says how much.
@@ -56,9 +63,13 @@ class CallSpec(ApiModel):
     """How a call is placed."""
 
     from_: list[PhoneNumber] = Field(alias="from", min_length=1, max_length=20, description="The caller's numbers.")
-    max_duration_seconds: int = Field(default=300, ge=10, le=3600, description="The carrier ends the call here.")
-    ring_timeout_seconds: int = Field(default=30, ge=5, le=120, description="How long it may ring.")
-    max_queue_seconds: int = Field(default=30, ge=5, le=300, description="How long the carrier may queue it.")
+    max_duration_seconds: int = Field(
+        default=300, ge=10, le=LONGEST_CALL_S, description="The carrier ends the call here."
+    )
+    ring_timeout_seconds: int = Field(default=30, ge=5, le=LONGEST_RING_S, description="How long it may ring.")
+    max_queue_seconds: int = Field(
+        default=30, ge=5, le=LONGEST_QUEUE_S, description="How long the carrier may queue it."
+    )
 
 
 class Pacing(ApiModel):
@@ -238,6 +249,8 @@ class CampaignStatus(ApiModel):
     conditions: list[Condition] = conditions_field()
 
 
+_DRAIN = "worker.drainSeconds"
+_CALL = [f"call.{name}Seconds" for name in ("maxQueue", "ringTimeout", "maxDuration")]
 _UNCHANGED = "self.%s == oldSelf.%s"
 _GPU = "nvidia__dot__com__slash__gpu"
 _TOLERATED = "!has(self.worker.tolerations) || self.worker.tolerations.all(t, %s)"
@@ -280,9 +293,13 @@ SPEC_RULES: dict[str, Any] = rules(
         "self.worker.minWorkers <= self.worker.maxWorkers",
         "worker.minWorkers must not be above worker.maxWorkers: lower it, or raise worker.maxWorkers",
     ),
+    # A stored Campaign that breaks it may be changed elsewhere, so that it can be suspended.
     rule(
-        "self.worker.drainSeconds >= self.call.maxDurationSeconds",
-        "worker.drainSeconds must not be below call.maxDurationSeconds, or an evicted worker would hang up on people",
+        f"self.{_DRAIN} >= {' + '.join(f'self.{name}' for name in _CALL)} || oldSelf.hasValue() && "
+        + " && ".join(f"self.{name} == oldSelf.value().{name}" for name in (_DRAIN, *_CALL)),
+        "worker.drainSeconds must not be below call.maxQueueSeconds, ringTimeoutSeconds and maxDurationSeconds"
+        " together, or a worker that is told to end would hang up on people: raise it, or leave it out",
+        optionalOldSelf=True,
     ),
     rule(
         f"self.worker.slotsPerWorker <= {SLOTS_IN_DEFAULT_MEMORY} || "

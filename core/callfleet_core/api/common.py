@@ -87,12 +87,12 @@ class Condition(ApiModel):
     last_transition_time: datetime
 
 
-def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
+def rule(expression: str, message: str, **extra: Any) -> dict[str, Any]:
     """One CEL rule of a CRD, with the sentence that a user reads when it is broken."""
     return {"rule": expression, "message": message, **extra}
 
 
-def rules(*entries: dict[str, str]) -> dict[str, Any]:
+def rules(*entries: dict[str, Any]) -> dict[str, Any]:
     """A model's CEL rules, for json_schema_extra."""
     return {"x-kubernetes-validations": list(entries)}
 

@@ -39,7 +39,7 @@ class Kind:
     spec_rules: dict[str, Any]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
-    root_rules: tuple[dict[str, str], ...] = ()
+    root_rules: tuple[dict[str, Any], ...] = ()
     status_default: dict[str, Any] | None = None
 
 

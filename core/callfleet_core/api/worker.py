@@ -21,6 +21,9 @@ DEFAULT_MEMORY = "2Gi"
 LEAST_MEMORY = "1Gi"
 SLOTS_IN_DEFAULT_MEMORY = 4
 LONGEST_CALL_S = 3600
+LONGEST_RING_S = 120
+LONGEST_QUEUE_S = 300
+LONGEST_DRAIN_S = LONGEST_QUEUE_S + LONGEST_RING_S + LONGEST_CALL_S
 
 
 class ResourceAmounts(ApiModel):
@@ -77,10 +80,11 @@ class Worker(ApiModel):
         default=1, ge=1, le=100, description="The most pods; the largest of the campaigns that share the pool."
     )
     drain_seconds: int = Field(
-        default=LONGEST_CALL_S,
+        default=LONGEST_DRAIN_S,
         ge=10,
-        le=LONGEST_CALL_S,
-        description="How long a pod that is told to end waits for its calls; not below call.maxDurationSeconds.",
+        le=LONGEST_DRAIN_S,
+        description="How long a pod that is told to end waits for its calls; not below call.maxQueueSeconds,"
+        " ringTimeoutSeconds and maxDurationSeconds together.",
     )
     resources: Resources = Field(default=Resources())
     tolerations: list[Toleration] = Field(default_factory=list, max_length=10)

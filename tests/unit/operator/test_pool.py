@@ -81,7 +81,7 @@ def test_a_worker_without_a_memory_limit_gets_one(spec: CampaignSpec) -> None:
     assert Resources().limits.memory == "2Gi"
 
 
-@pytest.mark.parametrize("drain_s", [300, 3600])
+@pytest.mark.parametrize("drain_s", [300, 4020])
 def test_a_pods_grace_covers_its_drain(spec: CampaignSpec, drain_s: int) -> None:
     drained = spec.model_copy(update={"worker": spec.worker.model_copy(update={"drain_seconds": drain_s})})
     pod = worker_pod("pool-1-0", "pool-1", "uid", drained, DEFAULTS)["spec"]

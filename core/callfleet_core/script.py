@@ -53,7 +53,9 @@ class AskWhen(ApiModel):
 class Qualify(ApiModel):
     """How an answer counts for the lead's score: it adds its weight when every given condition holds."""
 
-    weight: int = Field(default=1, ge=1, le=10, description="How much this answer counts beside the others.")
+    weight: int = Field(
+        default=1, ge=1, le=10, description="How much this answer counts beside the others; 1 unless said."
+    )
     is_: list[ShortText] | None = Field(
         default=None, alias="is", min_length=1, max_length=10, description="The answers that qualify."
     )
@@ -75,7 +77,9 @@ class Question(ApiModel):
     type: QuestionType = Field(description="The kind of answer, which decides how it is understood.")
     ask: list[Line] = Field(min_length=1, max_length=5, description="Ways to ask; one is drawn for each call.")
     reask: list[Line] = Field(default_factory=list, max_length=5, description="Ways to ask again when not understood.")
-    required: bool = Field(default=True, description="Asked again, up to twice, until it is answered.")
+    required: bool = Field(
+        default=True, description="Asked again, up to twice, until it is answered; true unless said."
+    )
     choices: list[ShortText] = Field(default_factory=list, max_length=10, description="For Choice: what can be chosen.")
     when: AskWhen | None = Field(default=None, description="Ask only after this answer to an earlier question.")
     qualify: Qualify | None = Field(default=None, description="How the answer counts for the lead's score.")

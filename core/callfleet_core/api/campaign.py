@@ -321,11 +321,11 @@ SPEC_RULES: dict[str, Any] = rules(
         "worker.resources.requests of GPUs must be what worker.resources.limits says, or be left out",
     ),
     rule(
-        _TOLERATED % "t.operator != 'Exists' || !has(t.value) || t.value == ''",
+        _TOLERATED % "has(t.operator) && t.operator == 'Equal' || !has(t.value) || t.value == ''",
         "worker.tolerations with a value need the operator Equal",
     ),
     rule(
-        _TOLERATED % "t.operator != 'Equal' || (has(t.key) && t.key != '')",
+        _TOLERATED % "!has(t.operator) || t.operator != 'Equal' || (has(t.key) && t.key != '')",
         "worker.tolerations without a key need the operator Exists",
     ),
     rule(

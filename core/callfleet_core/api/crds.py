@@ -133,6 +133,8 @@ def _structural(node: Any, definitions: dict[str, Any], inside_properties: bool 
         for key, value in node.items()
         if key not in _DROPPED and not (key == "format" and value not in _FORMATS)
     }
+    if "items" in result:
+        result["items"] = _without_defaults(result["items"])
     if "const" in result:
         result["enum"] = [result.pop("const")]
     if result.get("type") == "integer":
@@ -141,6 +143,18 @@ def _structural(node: Any, definitions: dict[str, Any], inside_properties: bool 
         result["default"] = _without_nulls(result["default"])
         if result["default"] is None:
             del result["default"]
+    return result
+
+
+def _without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """An item's schema. Lists are compared whole: what the API server added to an item would be for GitOps tools, for
+    ever, another list than the manifest's. The models fill in what is left out.
+    """
+    result = {key: value for key, value in schema.items() if key != "default"}
+    if "properties" in result:
+        result["properties"] = {name: _without_defaults(below) for name, below in result["properties"].items()}
+    if "items" in result:
+        result["items"] = _without_defaults(result["items"])
     return result
 
 

@@ -58,7 +58,7 @@ class Toleration(ApiModel):
     """A taint that worker pods tolerate."""
 
     key: Annotated[str, StringConstraints(pattern=LABEL_NAME_PATTERN, max_length=253)] | None = None
-    operator: Literal["Exists", "Equal"] = "Exists"
+    operator: Literal["Exists", "Equal"] = Field(default="Exists", description="Exists unless said.")
     value: Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)] | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 from urllib.error import HTTPError
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ import pytest
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.chart import manifest, manifests
 from tests.integration.operator_parts import GROUP
+
+from callfleet_worker.supervisor.kube import bound_session, progress_patch
 
 NAMESPACE = "sales"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -77,6 +80,12 @@ def session(server: ApiServer, pod_uid: str) -> str:
     return name
 
 
+def status_of(server: ApiServer, name: str) -> dict[str, Any]:
+    """A session's, as it is stored."""
+    found: dict[str, Any] = server.request("GET", f"{GROUP}/{NAMESPACE}/callsessions/{name}")["status"]
+    return found
+
+
 def refusal(of: Worker, name: str, status: dict[str, Any]) -> str | None:
     """Why a worker's write was refused; None: it was taken."""
     try:
@@ -102,8 +111,47 @@ def own(server: ApiServer) -> Worker:
 
 def test_a_worker_tells_how_its_own_calls_go(server: ApiServer, own: Worker) -> None:
     name = session(server, own.uid)
-    assert refusal(own, name, {"state": "Dialing"}) is None
-    assert refusal(own, name, {"state": "InProgress", "callSID": "CA" + "1" * 32}) is None
+    path = f"{GROUP}/{NAMESPACE}/callsessions/{name}"
+    states: tuple[Literal["Dialing", "InProgress"], ...] = ("Dialing", "InProgress")
+    for state in states:
+        bound = bound_session(own.api.request("GET", path))
+        assert bound is not None
+        patch = progress_patch(bound, state, "CA" + "1" * 32, datetime.now(UTC))
+        assert refusal(own, name, patch["status"]) is None
+    stored = status_of(server, name)
+    assert (stored["state"], {item["type"] for item in stored["conditions"]}) == (
+        "InProgress",
+        {"Admitted", "Connected"},
+    )
+    assert refusal(own, name, {"state": "InProgress"}) is None
+
+
+@pytest.mark.parametrize("state", ["Pending", "Completed", "Failed", "Canceled"])
+def test_a_worker_cannot_take_back_that_a_call_is_over(server: ApiServer, own: Worker, state: str) -> None:
+    name = session(server, own.uid)
+    server.patch_status(NAMESPACE, name, {"state": state})
+    assert "a call that is over, or not admitted yet" in str(refusal(own, name, {"state": "InProgress"}))
+
+
+@pytest.mark.parametrize("kind", ["Admitted", "Finished", "Settled"])
+def test_a_worker_cannot_write_what_the_operator_says(server: ApiServer, own: Worker, kind: str) -> None:
+    name = session(server, own.uid)
+    forged = {
+        "type": kind, "status": "True", "reason": "Forged", "message": "Forged.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    kept = [item for item in status_of(server, name)["conditions"] if item["type"] != kind]
+    for conditions in ([*kept, forged], []):
+        refused = refusal(own, name, {"state": "Dialing", "conditions": conditions})
+        assert "may only write the condition Connected" in str(refused)
+
+
+def test_a_worker_cannot_change_metadata_beside_a_status(server: ApiServer, own: Worker) -> None:
+    path = f"{GROUP}/{NAMESPACE}/callsessions/{session(server, own.uid)}"
+    meta = {"labels": {"a": "b"}, "finalizers": ["example.com/x"]}
+    body = {"metadata": meta, "status": {"state": "Dialing"}}
+    own.api.request("PATCH", f"{path}/status", body, "application/merge-patch+json")
+    assert not {"labels", "finalizers"} & server.request("GET", path)["metadata"].keys()
 
 
 def test_a_worker_cannot_touch_another_pods_session(server: ApiServer, own: Worker) -> None:

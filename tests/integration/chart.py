@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from callfleet.checkout import checkout
+from callfleet.checkout import chart
 from callfleet.parts.api import program
 
+CHART = chart()
 # All that the chart refuses to be without.
 VALUES: dict[str, Any] = {
     "database": dict.fromkeys(("operatorUrl", "gatewayUrl", "workerUrl"), "postgresql://callfleet@127.0.0.1/callfleet"),
@@ -29,15 +30,25 @@ def manifests() -> tuple[dict[str, Any], ...]:
     return rendered()
 
 
-def rendered(**more: Any) -> tuple[dict[str, Any], ...]:
-    """Every object of an installation with VALUES and more."""
-    command = [str(program("helm", "helm")), "template", "callfleet", str(checkout() / "charts" / "callfleet"),
-               "--namespace", "callfleet", "--values", "-"]  # fmt: skip
-    done = subprocess.run(
-        command, input=yaml.safe_dump(VALUES | more), capture_output=True, text=True, check=False, timeout=60
-    )
+def rendered(*options: str, **more: Any) -> tuple[dict[str, Any], ...]:
+    """Every object of an installation with VALUES and more; `options` of Helm's own, such as --set-file."""
+    done = _template(yaml.safe_dump(VALUES | more), *options)
     assert done.returncode == 0, done.stderr
     return tuple(body for body in yaml.safe_load_all(done.stdout) if body)
+
+
+def refusal(more: str) -> str:
+    """What Helm says against VALUES with more, as somebody writes it into a file."""
+    kept = {key: value for key, value in VALUES.items() if key not in yaml.safe_load(more)}
+    done = _template(yaml.safe_dump(kept) + more)
+    assert done.returncode != 0, f"taken: {more}"
+    return done.stderr
+
+
+def _template(values: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(program("helm", "helm")), "template", "callfleet", str(CHART), "--namespace", "callfleet",
+               "--values", "-", *options]  # fmt: skip
+    return subprocess.run(command, input=values, capture_output=True, text=True, check=False, timeout=60)
 
 
 def manifest(kind: str, name: str) -> dict[str, Any]:

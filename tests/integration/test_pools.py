@@ -61,6 +61,21 @@ async def test_no_worker_is_started_for_calls_that_nobody_could_pay(fleet: Fleet
     assert len(names(fleet)) == 4
 
 
+async def test_a_call_on_a_pod_that_is_told_to_end_asks_for_no_second_pod(fleet: Fleet) -> None:
+    fleet.apply(1, worker={"maxWorkers": 2})
+    await fleet.settled()
+    fleet.run_pods()
+    await fleet.look()
+    (bound,) = fleet.bound()
+    await fleet.begin(bound)
+    (name,) = names(fleet)
+    finalizer = {"metadata": {"finalizers": ["example.com/wait"]}}
+    fleet.server.request("PATCH", fleet.path(name), finalizer, MERGE)
+    fleet.server.request("DELETE", fleet.path(name))  # by hand: it waits for its call
+    await fleet.look(3)
+    assert names(fleet) == [name]
+
+
 async def test_a_canceled_session_keeps_its_end_though_the_run_knew_of_it_first(fleet: Fleet) -> None:
     """The operator died in between: the list has the person as done, and the object does not say so yet."""
     fleet.apply(1)

@@ -71,6 +71,11 @@ class CallSpec(ApiModel):
         default=30, ge=5, le=LONGEST_QUEUE_S, description="How long the carrier may queue it."
     )
 
+    @property
+    def longest_s(self) -> int:
+        """From the moment at which a call is begun to the end of its talk, in seconds, at most."""
+        return self.max_queue_seconds + self.ring_timeout_seconds + self.max_duration_seconds
+
 
 class Pacing(ApiModel):
     """How fast the campaign calls."""

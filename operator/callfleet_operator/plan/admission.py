@@ -93,6 +93,8 @@ class Snapshot:
     slots: Sequence[Slot]
     # Calls that each carrier account takes beside those that are open; all its campaigns share it.
     carrier_room: Mapping[str, int]
+    # How many calls of each are open on workers that others replace: these need a place with them.
+    carrier_replaced: Mapping[str, int] = field(default_factory=dict)
     # What the price list is in: a worst case in another currency cannot be told.
     price_currency: str = "USD"
 
@@ -176,16 +178,17 @@ WANTS_A_SLOT = frozenset({Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY}
 
 
 def plan_in_line(snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> list[PendingSession]:
-    """Who would be called if there were slots, as far as the money goes: nobody else needs a worker to be started.
+    """Who would be called if there were slots, by the money and the carrier's room: nobody else needs a worker
+    to be started. What a campaign may have at once its pool knows (plan/pool).
 
-    Each pool is looked at for itself: money that may be spent in several of them is in none of them before it is held.
+    Each pool is looked at for itself: what may be used in several of them is in none of them before it is.
     """
     admitted = _Books(snapshot.accounts)
     for item in decisions:
         if isinstance(item, Admit):
-            _plan_money(item.session, admitted)
+            _plan_call(item.session, admitted)
     books: defaultdict[tuple[str, str], _Books] = defaultdict(
-        lambda: _Books(snapshot.accounts, admitted.planned_micros.copy())
+        lambda: _Books(snapshot.accounts, admitted.planned_micros.copy(), by_carrier=admitted.by_carrier.copy())
     )
     waits = [item for item in decisions if isinstance(item, Wait) and item.reason in WANTS_A_SLOT]
     # Who waits for nothing else comes first: a number may be busy for a day.
@@ -193,8 +196,11 @@ def plan_in_line(snapshot: Snapshot, decisions: Sequence[Admit | Wait]) -> list[
     found = []
     for session in (item.session for item in waits):
         mine, hold_micros = books[session.pool], session.hold_micros or 0
+        replaced = snapshot.carrier_replaced.get(session.carrier or "", 0)
+        if _is_carrier_full(session, snapshot, mine, replaced):
+            continue
         if all(_missing_micros(key, hold_micros, mine) <= 0 for key in session.accounts):
-            _plan_money(session, mine)
+            _plan_call(session, mine)
             found.append(session)
     return found
 
@@ -222,7 +228,7 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return money
     if session.carrier is None or not session.model_ready:
         return Wait(session, Reason.MODEL_NOT_READY if session.carrier else Reason.CARRIER_NOT_READY)
-    turn = _pacing(session, session.carrier, campaign, snapshot, books, now)
+    turn = _pacing(session, campaign, snapshot, books, now)
     if turn is not None:
         return turn
     slots = books.slots[session.pool]
@@ -234,9 +240,8 @@ def _decide(session: PendingSession, snapshot: Snapshot, books: _Books, now: dat
         return Wait(session, Reason.NUMBER_BUSY, message="another call to this number is open")
     if not slots:
         return Wait(session, Reason.NO_CAPACITY, message="no worker has a free slot", shared=True)
-    _plan_money(session, books)
+    _plan_call(session, books)
     books.admitted[session.campaign] += 1
-    books.by_carrier[session.carrier] += 1
     return Admit(session, slots.popleft())
 
 
@@ -253,7 +258,7 @@ def _closed(session: PendingSession, hours: Hours, books: _Books, now: datetime)
 
 
 def _pacing(
-    session: PendingSession, carrier: str, campaign: CampaignView, snapshot: Snapshot, books: _Books, now: datetime
+    session: PendingSession, campaign: CampaignView, snapshot: Snapshot, books: _Books, now: datetime
 ) -> Wait | None:
     """What keeps a call that could be made from being made now: the hour, calls that are open, the campaign's pace."""
     closed = None if campaign.hours is None else _closed(session, campaign.hours, books, now)
@@ -270,15 +275,22 @@ def _pacing(
         return Wait(
             session, Reason.PACING, retry_at=retry_at, message="the campaign's own pace (pacing.callsPerSecond)"
         )
-    if books.by_carrier[carrier] >= snapshot.carrier_room.get(carrier, 0):
+    if _is_carrier_full(session, snapshot, books):
         message = "the carrier account takes no more calls at once"
         return Wait(session, Reason.PACING, message=message, shared=True, or_says=or_says)
     return None
 
 
-def _plan_money(session: PendingSession, books: _Books) -> None:
+def _is_carrier_full(session: PendingSession, snapshot: Snapshot, books: _Books, more: int = 0) -> bool:
+    carrier = session.carrier or ""
+    return books.by_carrier[carrier] >= snapshot.carrier_room.get(carrier, 0) + more
+
+
+def _plan_call(session: PendingSession, books: _Books) -> None:
+    """What a call that is planned takes from all others."""
     for key in session.accounts:
         books.planned_micros[key] += session.hold_micros or 0
+    books.by_carrier[session.carrier or ""] += 1
 
 
 def _await_money(session: PendingSession, hold_micros: int, books: _Books) -> None:

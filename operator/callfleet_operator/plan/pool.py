@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from callfleet_core.api.callsession import Reason, SessionState
+from callfleet_core.api.campaign import CampaignSpec
 from callfleet_operator.objects import Campaign, Pod, Session, parse_time
 from callfleet_operator.plan.hours import Hours, is_over
 
@@ -25,6 +27,13 @@ def keeps_warm(campaign: Campaign) -> bool:
         return False
     contacts = status.get("contacts") or {}
     return int(contacts.get("total", 0)) > int(contacts.get("done", 0))
+
+
+def most_at_once(spec: CampaignSpec) -> int:
+    """How many calls a campaign can have at once, by its own limits: of a slow pace one ends before the next begins."""
+    pace = spec.pacing.calls_per_second
+    most = spec.pacing.max_concurrent
+    return most if pace is None else min(most, max(1, math.ceil(Decimal(pace) * spec.call.longest_s)))
 
 
 def hours_are_near(hours: Hours, opening: datetime | None, now: datetime, *, has_calls: bool) -> bool:

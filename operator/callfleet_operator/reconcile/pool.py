@@ -21,6 +21,7 @@ from callfleet_operator.plan.pool import (
     PoolView,
     hours_are_near,
     keeps_warm,
+    most_at_once,
     plan_marks,
     plan_pool,
     plan_wanted,
@@ -88,7 +89,9 @@ def _view(
     earlier: list[Pod],
     attempts: Sequence[OpenAttempt],
 ) -> PoolView:
-    own, old, live = {pod.meta.uid for pod in pods}, {pod.meta.uid for pod in earlier}, open_by_pod(attempts)
+    # A pod that is told to end serves its calls, and nobody who waits.
+    own, old = ({pod.meta.uid for pod in some if pod.serves_on} for some in (pods, earlier))
+    live = open_by_pod(attempts)
     slots = campaigns[0].spec.worker.slots_per_worker if campaigns else 0
     return PoolView(
         pods=tuple(pods),
@@ -118,7 +121,7 @@ def _demand(
         on_own=where["own"],
         on_earlier=where["earlier"],
         on_others=where["others"],
-        max_concurrent=campaign.spec.pacing.max_concurrent,
+        max_concurrent=most_at_once(campaign.spec),
         slots_per_worker=worker.slots_per_worker,
         min_workers=worker.min_workers,
         max_workers=worker.max_workers,

@@ -30,7 +30,7 @@ from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
-from callfleet_operator.reconcile.pods import open_by_pod, taking_calls, without_unkept
+from callfleet_operator.reconcile.pods import open_by_pod, placed, taking_calls, without_unkept
 
 # A worker begins a call within a second or two of its grant.
 SHORTEST_GRANT_S = 5.0
@@ -76,6 +76,7 @@ async def take_snapshot(
         accounts,
         free_slots(context, attempts),
         _carrier_room(context, attempts),
+        _carrier_replaced(context, attempts),
         context.costs.currency,
     )
     return snapshot, {item.key: item.session for item in waiting}, unserved
@@ -143,6 +144,16 @@ def _carrier_room(context: Context, attempts: Sequence[OpenAttempt]) -> dict[str
     found = (context.carriers.of(campaign) for campaign in context.store.campaigns())
     usable = {item.account_sid: item for item in found if isinstance(item, CarrierAccount)}
     return {sid: max(0, account.max_concurrent - live[sid]) for sid, account in usable.items()}
+
+
+def _carrier_replaced(context: Context, attempts: Sequence[OpenAttempt]) -> Counter[str]:
+    """How many calls of each account are open on workers that others replace."""
+    namespaces = {pod.meta.namespace for pod in context.store.pods()}
+    groups = [group for name in namespaces for group in placed(context, name).earlier.values()]
+    replaced = {pod.meta.uid for group in groups for pod in group}
+    return Counter(
+        item.account_sid for item in attempts if item.state in OPEN_STATES and item.granted_pod_uid in replaced
+    )
 
 
 def _worst_case(context: Context) -> Callable[[str, int], tuple[CostLine, ...] | None]:

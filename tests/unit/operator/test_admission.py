@@ -299,6 +299,16 @@ def test_workers_are_wanted_for_as_many_as_there_is_money_for() -> None:
     assert len(plan_in_line(rich, plan_admissions(rich, NOW))) == 7
 
 
+def test_no_worker_is_wanted_for_calls_that_the_carrier_takes_no_more_of_and_no_pool_waits_for_another() -> None:
+    other = ("sales", "pool-2")
+    sessions = [session(index) for index in range(3)] + [session(index, "autumn", pool=other) for index in range(3)]
+    view = replace(snapshot(*sessions, slots=0, limit=None), carrier_room={CARRIER: 1})
+    assert {item.key[1] for item in plan_in_line(view, plan_admissions(view, NOW))} == {"spring-0", "autumn-0"}
+    # One who talks on a worker that is being replaced will be followed by one on a new worker.
+    full = replace(view, carrier_room={CARRIER: 0}, carrier_replaced={CARRIER: 1})
+    assert len(plan_in_line(full, plan_admissions(full, NOW))) == 2
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50_000)), max_size=30),
     st.integers(0, 400_000),

@@ -22,6 +22,7 @@ from callfleet_operator.plan.pool import (
     Wanted,
     hours_are_near,
     keeps_warm,
+    most_at_once,
     place_pods,
     plan_marks,
     plan_pool,
@@ -182,6 +183,12 @@ def campaign(status: dict[str, Any], **spec: Any) -> Campaign:
         "status": status,
     }  # fmt: skip
     return Campaign.of(body)
+
+
+@pytest.mark.parametrize(("pace", "most"), [(None, 10), ("0.001", 1), ("0.01", 4), ("5", 10)])
+def test_a_slow_pace_has_few_calls_at_once(pace: str | None, most: int) -> None:
+    pacing = {"maxConcurrent": 10, **({"callsPerSecond": pace} if pace else {})}
+    assert most_at_once(campaign({}, pacing=pacing).spec) == most
 
 
 def test_workers_are_kept_warm_while_there_are_people_to_call() -> None:

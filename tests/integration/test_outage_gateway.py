@@ -17,7 +17,7 @@ from kubernetes_asyncio import client
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, free_port
-from tests.integration.books import open_books, register_carrier
+from tests.integration.books import Books, open_books, register_carrier
 from tests.integration.gateway_parts import dialing, open_large_books, row, running_gateway
 from tests.integration.media_legs import call_process
 from tests.integration.operator_parts import operator, walk_attempts
@@ -99,13 +99,45 @@ async def test_the_calls_of_a_gateway_that_dies_end_and_are_settled_though_nobod
             await asyncio.wait_for(ended.wait(), 10)  # its worker learns it from the socket, and hangs up
             await until(lambda: simulator.carrier.find(str(call.sid)).ended)
     assert (await row(books, attempt))["state"] == "placed"  # the carrier has told nobody
-    async with operator(engine, server, simulator.url) as parts:
-        await parts.see()
-        parts.context.now = lambda: datetime.now(UTC) + A_MINUTE
-        for _ in range(2):  # it asks the carrier, then settles
-            await walk_attempts(parts.context)
+    await settled_a_minute_later(books, server, simulator)
     found = await row(books, attempt)
     assert (found["state"], found["end_status"], found["call_sid"]) == ("settled", "completed", call.sid)
+    assert (await books.budget())[0] == 0
+
+
+async def settled_a_minute_later(books: Books, server: ApiServer, simulator: Running) -> None:
+    """The operator asks the carrier, then settles."""
+    async with operator(books.engine, server, simulator.url) as parts:
+        await parts.see()
+        parts.context.now = lambda: datetime.now(UTC) + A_MINUTE
+        for _ in range(2):
+            await walk_attempts(parts.context)
+
+
+async def test_who_picks_up_while_there_is_no_gateway_is_not_kept_on_the_line_and_the_call_is_settled(
+    engine: AsyncEngine, database_url: str, redis_server: RedisServer, server: ApiServer
+) -> None:
+    books = await open_books(engine)
+    people = People(people={WILLING: Person(name="Willing", ring_s=3.0)})
+    async with (
+        running(Carrier(CarrierConfig(ACCOUNT, TOKEN, queue_s=0.05), people)) as simulator,
+        gateway_process(database_url, redis_server.url) as gateway,
+    ):
+        await register_carrier(engine, api_base_url=simulator.url)
+        attempt = await dialing(books)
+        voice, status = f"{gateway.url}/twilio/voice/{attempt}", f"{gateway.url}/twilio/status/{attempt}"
+        call = await asyncio.to_thread(
+            lambda: sdk(simulator.url).calls.create(
+                to=WILLING, from_=CALLER, url=voice, status_callback=status, status_callback_event=["completed"]
+            )
+        )
+        await books.dialing.record_placed(attempt, str(call.sid))
+        gateway.process.kill()
+        await until(lambda: simulator.carrier.find(str(call.sid)).ended)
+        assert (await row(books, attempt))["state"] == "placed"
+        await settled_a_minute_later(books, server, simulator)
+    found = await row(books, attempt)
+    assert (found["state"], found["call_sid"]) == ("settled", call.sid)
     assert (await books.budget())[0] == 0
 
 

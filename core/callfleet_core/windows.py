@@ -5,7 +5,7 @@ A window's end is the next one's start by construction, whatever the clocks do i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -75,6 +75,11 @@ def window_at(kind: WindowKind, zone: ZoneInfo, now: datetime) -> Window:
         following = (first + timedelta(days=32)).replace(day=1)
         return Window(kind, f"monthly/{first:%Y-%m}", _midnight(first, zone), _midnight(following, zone), zone.key)
     return TOTAL
+
+
+def beside(window: Window) -> Window:
+    """The same day or month under a name that no other time zone's has: of one date there are several."""
+    return replace(window, key=f"{window.key}/{window.zone}")
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

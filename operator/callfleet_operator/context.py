@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callfleet_core.contacts import ContactBook
 from callfleet_core.dialing import DialStore
-from callfleet_core.ledger import Attempt, Ledger
+from callfleet_core.ledger import Attempt, Ledger, LimitResult
 from callfleet_core.pricing import CostCalculator
 from callfleet_core.privacy import Privacy
 from callfleet_core.recovery import RecoveryBook
@@ -125,8 +125,12 @@ class Context:
     # Which content of the installation's Secrets workers have (reconcile/logins), and each namespace has a copy of.
     login_version: str = ""
     copied: dict[str, str] = field(default_factory=dict)
-    # What of each object PostgreSQL has: its version (UID, generation), and the windows that its limits were put in.
+    # What of each object PostgreSQL has: its version (UID, generation), and the windows that it counts in.
     in_force: dict[Key, InForce] = field(default_factory=dict)
+    # By object: the windows whose names another time zone's have in the ledger, so that they count beside them.
+    taken: dict[Key, frozenset[str]] = field(default_factory=dict)
+    # Those of which no limit is in force, since the ledger keeps their day or month by another time zone.
+    refused: set[Key] = field(default_factory=set)
     # The keys of the accounts of uncovered calls whose limits PostgreSQL has.
     uncovered: tuple[str, ...] = ()
     # UIDs of waiting sessions that were deleted because their Campaign makes another run now.
@@ -188,6 +192,19 @@ class Context:
     def problem_of(self, pool: Key) -> PodProblem | None:
         """What keeps a pool from having pods, or its pods from having calls."""
         return self.pool_problems.get(pool) or self.mark_problems.get(pool)
+
+    def note_refusal(self, key: Key, limit: LimitResult | str) -> None:
+        """Remembers whether the ledger has taken an object's limits for their time zone."""
+        if limit is LimitResult.TIME_ZONE_MISMATCH:
+            self.refused.add(key)
+        else:
+            self.refused.discard(key)
+
+    def forget_limits(self, key: Key) -> None:
+        """Forgets what PostgreSQL has of an object that is gone."""
+        self.in_force.pop(key, None)
+        self.taken.pop(key, None)
+        self.refused.discard(key)
 
     def forget_pods(self) -> None:
         """Forgets what is remembered of pods that are gone."""

@@ -333,7 +333,7 @@ class Engine:
         for namespace, name in await context.contacts.open_campaigns():
             if context.store.campaign(namespace, name) is None:
                 context.queue.add(Key("Campaign", namespace, name))
-        for balance in await context.ledger.balances():
+        for balance in await context.ledger.balances(context.now()):
             if (
                 balance.kind == "Budget"
                 and not balance.closed

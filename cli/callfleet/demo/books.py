@@ -23,7 +23,8 @@ WHERE c.namespace = %(namespace)s AND k.name IS NOT NULL ORDER BY c.position LIM
 """
 _BUDGETS = """
 SELECT name, currency, limit_micros, held_micros, spent_micros FROM accounts
-WHERE namespace = %(namespace)s AND kind = 'Budget' AND NOT closed ORDER BY name, time_window
+WHERE namespace = %(namespace)s AND kind = 'Budget' AND NOT closed AND limit_micros IS NOT NULL
+ORDER BY name, time_window
 """
 # The calls that are live, or else the last one: so that its end can be read before the next one rings.
 _CALLS = """

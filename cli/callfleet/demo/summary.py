@@ -22,7 +22,7 @@ WAITS_FOR_PEOPLE = frozenset(
 )
 _BUDGETS = """
 SELECT name, limit_micros, held_micros, spent_micros FROM accounts
-WHERE namespace = %(namespace)s AND kind = 'Budget' ORDER BY name
+WHERE namespace = %(namespace)s AND kind = 'Budget' AND limit_micros IS NOT NULL ORDER BY name
 """
 _CARRIER_LINES = """
 SELECT COALESCE(sum(l.amount_micros), 0) AS micros FROM cost_lines l JOIN dial_attempts a ON a.id = l.attempt_id

@@ -1,14 +1,15 @@
-"""Which ledger accounts an object's limits make, now. Pure."""
+"""Which ledger accounts an object has, now, and their limits (docs/decisions/0037). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from callfleet_core.ledger import account_key
 from callfleet_core.money import parse_micros
-from callfleet_core.windows import TOTAL, TimeZoneError, Window, WindowKind, time_zone, window_at
+from callfleet_core.windows import TimeZoneError, Window, WindowKind, beside, time_zone, window_at
 from callfleet_operator.objects import Budget, Campaign
 
 
@@ -25,15 +26,15 @@ class WindowLimits(Protocol):
     def total(self) -> str | None: ...
 
 
-def limits_now(limits: WindowLimits, zone_name: str, now: datetime) -> Mapping[Window, int]:
-    """The windows that are limited now, and their limits in micros. Raises TimeZoneError."""
+def limits_now(limits: WindowLimits, zone_name: str, now: datetime) -> Mapping[Window, int | None]:
+    """All windows of an object now, and their limits in micros; None: it only counts. Raises TimeZoneError."""
     zone = time_zone(zone_name)
     texts = {WindowKind.DAILY: limits.daily, WindowKind.MONTHLY: limits.monthly, WindowKind.TOTAL: limits.total}
-    return {window_at(kind, zone, now): parse_micros(text) for kind, text in texts.items() if text is not None}
+    return {window_at(kind, zone, now): None if text is None else parse_micros(text) for kind, text in texts.items()}
 
 
 class InForce(NamedTuple):
-    """What PostgreSQL has of an object: its version, and the windows that its limits were put in."""
+    """What PostgreSQL has of an object: its version, and the windows that it counts in."""
 
     uid: str
     generation: int
@@ -49,6 +50,11 @@ def wanted_in_force(item: Budget | Campaign, now: datetime) -> InForce:
     return InForce(*item.meta.version, windows)
 
 
+def counting(windows: Iterable[Window], taken: AbstractSet[str]) -> list[Window]:
+    """The windows by the names that they have in the ledger; `taken`: those names that another time zone's have."""
+    return [beside(window) if window.key in taken else window for window in windows]
+
+
 def account_keys(
     namespace: str,
     kind: str,
@@ -56,11 +62,8 @@ def account_keys(
     limits: WindowLimits,
     zone_name: str,
     now: datetime,
-    *,
-    always_total: bool = False,
+    taken: AbstractSet[str] = frozenset(),
 ) -> tuple[str, ...]:
-    """The keys of an object's accounts now; with `always_total` one that only counts, where there is no total limit."""
-    windows = list(limits_now(limits, zone_name, now))
-    if always_total and TOTAL not in windows:
-        windows.append(TOTAL)
+    """The keys of an object's accounts now."""
+    windows = counting(limits_now(limits, zone_name, now), taken)
     return tuple(account_key(namespace, kind, name, window) for window in windows)

@@ -7,11 +7,11 @@ from typing import Any
 
 from callfleet_core.ledger import Balance, LimitResult, account_key
 from callfleet_core.money import format_micros
-from callfleet_core.windows import TimeZoneError, Window
+from callfleet_core.windows import TimeZoneError, Window, beside
 from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
-from callfleet_operator.plan.limits import limits_now, wanted_in_force
+from callfleet_operator.plan.limits import counting, limits_now, wanted_in_force
 from callfleet_operator.plan.news import rest_s
 from callfleet_operator.plan.session import condition
 from callfleet_operator.reconcile import restored, unreadable
@@ -39,7 +39,7 @@ async def reconcile(context: Context, key: Key) -> None:
     budget = context.store.budget(key.namespace, key.name)
     if budget is None:
         await context.ledger.close_account(namespace=key.namespace, kind="Budget", name=key.name)
-        context.in_force.pop(key, None)
+        context.forget_limits(key)
         if (found := context.store.unreadable(key)) is not None:
             await unreadable.tell(context, "Budget", found)
         return
@@ -60,15 +60,15 @@ async def reconcile(context: Context, key: Key) -> None:
         suspended=budget.spec.suspend or budget.meta.deleted,
     )
     context.in_force[key] = in_force
+    context.note_refusal(key, result)
     if result in MISMATCHES:
         await _write(context, budget, _stalled(budget, *MISMATCHES[result], context))
         return
     if result is LimitResult.STALE:
         return  # what was seen is older than what is in force: the newer one comes
-    balances = [
-        await context.ledger.balance(account_key(key.namespace, "Budget", key.name, window)) for window in limits
-    ]
-    known = [(window, balance) for window, balance in zip(limits, balances, strict=True) if balance is not None]
+    windows = counting(limits, context.taken.get(key, frozenset()))
+    balances = [await context.ledger.balance(account_key(key.namespace, "Budget", key.name, each)) for each in windows]
+    known = [(window, balance) for window, balance in zip(windows, balances, strict=True) if balance is not None]
     await _write(context, budget, plan_status(budget, known, context))
     context.queue.add(Key("Admission"))
 
@@ -76,7 +76,7 @@ async def reconcile(context: Context, key: Key) -> None:
 async def put_in_force(
     context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
 ) -> LimitResult:
-    """Sets an object's limit in each of its windows; the worst answer counts."""
+    """Sets an object's limit in each of its windows, None in those that only count; the worst answer counts."""
     result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
     if result is LimitResult.STALE and await restored.forgets_later(context, kind, meta):
         result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
@@ -86,9 +86,8 @@ async def put_in_force(
 async def _set_limits(
     context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
 ) -> LimitResult:
-    worst = LimitResult.APPLIED
-    for window, limit_micros in limits.items():
-        result = await context.ledger.set_limit(
+    async def put(window: Window, limit_micros: int | None) -> LimitResult:
+        return await context.ledger.set_limit(
             namespace=meta.namespace,
             kind=kind,
             name=meta.name,
@@ -99,9 +98,19 @@ async def _set_limits(
             uid=meta.uid,
             generation=meta.generation,
         )
+
+    worst, taken = LimitResult.APPLIED, set[str]()
+    # What is stated first: where it cannot be in force, nothing of the object counts.
+    for window, limit_micros in sorted(limits.items(), key=lambda item: item[1] is None):
+        result = await put(window, limit_micros)
+        if result is LimitResult.TIME_ZONE_MISMATCH:
+            taken.add(window.key)
+            result = await put(beside(window), limit_micros)
         if result in MISMATCHES:
             return result
         worst = result if result is not LimitResult.APPLIED else worst
+    key = Key(kind, meta.namespace, meta.name)
+    context.taken[key] = context.taken.get(key, frozenset()) - {window.key for window in limits} | taken
     return worst
 
 
@@ -135,17 +144,20 @@ def _stalled(budget: Budget, reason: str, message: str, context: Context) -> dic
 
 
 def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], context: Context) -> dict[str, Any]:
-    """The status of a budget whose limits are in force."""
+    """The status of a budget whose limits are in force: its windows are those that it states."""
     now, existing, generation = context.now(), budget.status.get("conditions") or [], budget.meta.generation
 
     def holds(kind: str, value: bool, reason: str, message: str) -> dict[str, Any]:
         return condition(existing, kind, value, reason, message, now, generation)
 
-    spent_out = [window for window, balance in balances if balance.spent_micros >= (balance.limit_micros or 0)]
+    stated = [
+        (window, balance, balance.limit_micros) for window, balance in balances if balance.limit_micros is not None
+    ]
+    spent_out = [window for window, balance, limit in stated if balance.spent_micros >= limit]
     exhausted = ", ".join(window.kind.value for window in spent_out)
     return {
         "observedGeneration": generation,
-        "windows": [_window(window, balance) for window, balance in balances],
+        "windows": [_window(window, balance, limit) for window, balance, limit in stated],
         "conditions": [
             holds("Ready", True, "InForce", "the limits are in force"),
             holds("Reconciling", False, "InForce", ""),
@@ -166,8 +178,7 @@ def _overrun(holds: Callable[[str, bool, str, str], dict[str, Any]], overrun: Se
     return holds("Overrun", False, "WithinHolds", "")
 
 
-def _window(window: Window, balance: Balance) -> dict[str, Any]:
-    limit = balance.limit_micros or 0
+def _window(window: Window, balance: Balance, limit: int) -> dict[str, Any]:
     entry = {
         "kind": window.kind.value,
         "limit": format_micros(limit),

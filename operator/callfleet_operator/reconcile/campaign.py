@@ -13,7 +13,7 @@ from callfleet_core.contactlist import ContactListError
 from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.runs import Run, RunContact
-from callfleet_core.windows import TOTAL, TimeZoneError, Window
+from callfleet_core.windows import TimeZoneError
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
@@ -42,7 +42,7 @@ async def reconcile(context: Context, key: Key) -> None:
     campaign = context.store.campaign(key.namespace, key.name)
     if campaign is None:
         await context.contacts.close_campaign(key.namespace, key.name)
-        context.in_force.pop(key, None)
+        context.forget_limits(key)
         context.queue.add(Key("Attempts"))
         _ask_for_pools(context, key.namespace)
         return
@@ -112,6 +112,7 @@ async def put_in_force(context: Context, campaign: Campaign) -> LimitResult | st
         limit = str(error)
     key = Key("Campaign", campaign.meta.namespace, campaign.meta.name)
     context.in_force[key] = wanted_in_force(campaign, now)
+    context.note_refusal(key, limit)
     return limit
 
 
@@ -145,12 +146,8 @@ async def _drain(context: Context, meta: Meta, *, hang_up: bool) -> None:
 
 
 async def set_limits(context: Context, campaign: Campaign, at: datetime) -> LimitResult:
-    """The campaign's own limits at an instant, and an account without one that only counts where there is no total.
-
-    Raises TimeZoneError.
-    """
-    limits: dict[Window, int | None] = dict(limits_now(campaign.spec.limits, campaign.spec.time_zone, at))
-    limits.setdefault(TOTAL, None)
+    """Puts the campaign's own limits of an instant in force. Raises TimeZoneError."""
+    limits = limits_now(campaign.spec.limits, campaign.spec.time_zone, at)
     return await budget.put_in_force(
         context, "Campaign", campaign.meta, limits, campaign.spec.currency, suspended=False
     )

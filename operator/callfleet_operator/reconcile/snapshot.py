@@ -14,13 +14,13 @@ from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
 from callfleet_core.contacts import Prospect
 from callfleet_core.errors import NoPriceError
-from callfleet_core.ledger import OPEN_STATES, OpenAttempt
+from callfleet_core.ledger import OPEN_STATES, LimitResult, OpenAttempt
 from callfleet_core.money import parse_micros
 from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
-from callfleet_operator.objects import Campaign, Key, Session
+from callfleet_operator.objects import Budget, Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import account_keys
@@ -30,6 +30,7 @@ from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
+from callfleet_operator.reconcile.budget import MISMATCHES
 from callfleet_operator.reconcile.pods import open_by_pod, placed, taking_calls, without_unkept
 
 # A worker begins a call within a second or two of its grant.
@@ -263,6 +264,11 @@ class _TermsOfCampaigns:
             accounts, found = covering_accounts(self._context, campaign, self._context.now(), self._covering)
         except TimeZoneError as error:
             return f"the Campaign stalls: {error}"
+        namespace, refused = campaign.meta.namespace, self._context.refused
+        if Key("Campaign", namespace, campaign.meta.name) in refused:
+            return f"the Campaign stalls: {': '.join(MISMATCHES[LimitResult.TIME_ZONE_MISMATCH])}"
+        names = _budget_names(campaign, self._covering)
+        found = found and all(Key("Budget", namespace, name) not in refused for name in names)
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
         sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
         model = plan_model(campaign, self._context.models.of(campaign.spec.agent.llm.model))
@@ -318,6 +324,16 @@ def namespace_budgets(context: Context) -> dict[str, set[str]]:
     return names
 
 
+def _budget_names(campaign: Campaign, covering: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
+    return {ref.name for ref in campaign.spec.budget_refs} | covering.get(campaign.meta.namespace, frozenset())
+
+
+def _keys(context: Context, kind: str, item: Campaign | Budget, at: datetime) -> tuple[str, ...]:
+    meta, spec = item.meta, item.spec
+    taken = context.taken.get(Key(kind, meta.namespace, meta.name), frozenset())
+    return account_keys(meta.namespace, kind, meta.name, spec.limits, spec.time_zone, at, taken)
+
+
 def covering_accounts(
     context: Context, campaign: Campaign, at: datetime, covering: Mapping[str, AbstractSet[str]]
 ) -> tuple[tuple[str, ...], bool]:
@@ -327,9 +343,8 @@ def covering_accounts(
     namespace_budgets); where there is no Budget, the installation's. A Budget that is missing, or whose time zone is
     unknown, covers nothing: the call waits.
     """
-    meta, spec = campaign.meta, campaign.spec
-    keys = list(account_keys(meta.namespace, "Campaign", meta.name, spec.limits, spec.time_zone, at, always_total=True))
-    names = {ref.name for ref in spec.budget_refs} | covering.get(meta.namespace, frozenset())
+    meta, names = campaign.meta, _budget_names(campaign, covering)
+    keys = list(_keys(context, "Campaign", campaign, at))
     if not names:
         return (*keys, *installation.keys(context, at)), True
     for name in sorted(names):
@@ -337,7 +352,7 @@ def covering_accounts(
         if budget is None:
             return tuple(keys), False
         try:
-            keys += account_keys(meta.namespace, "Budget", name, budget.spec.limits, budget.spec.time_zone, at)
+            keys += _keys(context, "Budget", budget, at)
         except TimeZoneError:
             return tuple(keys), False
     return tuple(keys), True

@@ -186,9 +186,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def _limit(
         self, leader: int, owner: Owner, window: Window, *, limit: int | None, generation: int, uid: str = "1",
         currency: str = CURRENCY, suspended: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> Any:  # fmt: skip
         epoch = self.epochs[-1 - leader]
-        self.ask("set_limit", epoch, owner, window, currency, limit, suspended, uid, generation)
+        return self.ask("set_limit", epoch, owner, window, currency, limit, suspended, uid, generation)
 
     @rule(
         leader=_leaders, again=st.sampled_from((None, None, None, 0, 3)), size=st.sampled_from((1, 1, 2, 3)),

@@ -60,7 +60,7 @@ class Money:
             return STALE
         if any(account.owner == owner and account.currency != currency for account in self.accounts.values()):
             return "CurrencyMismatch"
-        if any(each.owner == owner and are_two_todays(each.window, window) for each in self.accounts.values()):
+        if any(each.owner == owner and _is_in_the_way(each, window, limit) for each in self.accounts.values()):
             return "TimeZoneMismatch"
         new = Account(owner, window, currency, limit, suspended, uid, generation)
         known = self.accounts.setdefault(key_of(owner, window), new)
@@ -146,6 +146,16 @@ def are_two_todays(one: Window, other: Window) -> bool:
     if one.start is None or one.end is None or other.start is None or other.end is None:
         return False
     return one.start < other.end and other.start < one.end
+
+
+def _is_in_the_way(account: Account, window: Window, limit: int | None) -> bool:
+    """Whether a window of another time zone has this one's name, or is one from which a limit would begin anew."""
+    if account.window.kind is not window.kind or account.window.zone == window.zone:
+        return False
+    counted = account.limit is not None or account.held != 0 or account.spent != 0
+    return account.window.key == window.key or (
+        limit is not None and counted and are_two_todays(account.window, window)
+    )
 
 
 def _is_before(window: Window, other: Window) -> bool:

@@ -31,6 +31,7 @@ from callfleet_core.api.callsession import TERMINAL_STATES, Reason, SessionState
 from callfleet_core.api.campaign import Attempts
 from callfleet_core.ledger import Attempt as AttemptRow
 from callfleet_core.runs import RunContact
+from callfleet_core.windows import beside
 from callfleet_operator.plan.admission import (
     AccountView,
     Admit,
@@ -55,6 +56,7 @@ from callfleet_operator.plan.turns import Share
 NAMESPACE: Final = "sales"
 POOL: Final = (NAMESPACE, "pool")
 ATTEMPTS: Final = Attempts(max=2)
+MISMATCH: Final = "TimeZoneMismatch"
 _MONEY: Final = {
     Reason.BUDGET_EXHAUSTED, Reason.BUDGET_HELD, Reason.BUDGET_NOT_FOUND, Reason.CURRENCY_MISMATCH, Reason.SUSPENDED,
 }  # fmt: skip
@@ -78,6 +80,7 @@ class PlannedMachine(LedgerMachine):
     def __init__(self) -> None:
         super().__init__()
         self.limits: dict[Owner, Limits] = dict.fromkeys(OWNERS, Limits())
+        self.taken: dict[Owner, set[str]] = {owner: set() for owner in OWNERS}
         self.sessions: dict[Place, Status] = {}
         self.canceled: set[Place] = set()
 
@@ -173,7 +176,9 @@ class PlannedMachine(LedgerMachine):
     def _put_limits_in_force(self) -> None:
         for owner, limits in self.limits.items():
             for window, micros in limits_now(limits, limits.zone, self.books.now).items():
-                self._limit(0, owner, window, limit=micros, generation=self.generations[owner])
+                if self._limit(0, owner, window, limit=micros, generation=self.generations[owner]) == MISMATCH:
+                    self.taken[owner].add(window.key)
+                    self._limit(0, owner, beside(window), limit=micros, generation=self.generations[owner])
 
     def _keys(self, place: Place) -> tuple[str, ...]:
         """The accounts that must cover a session now, in the model's names."""
@@ -183,7 +188,7 @@ class PlannedMachine(LedgerMachine):
             for each in owners
             for key in account_keys(
                 NAMESPACE, each.kind, each.name, self.limits[each], self.limits[each].zone, self.books.now,
-                always_total=each.kind == "Campaign",
+                self.taken[each],
             )
         )  # fmt: skip
         return tuple(key.removeprefix(f"{NAMESPACE}/") for key in keys)

@@ -18,14 +18,16 @@ from tests.simulation.database import MemoryLedger
 
 from callfleet_core.api.callsession import Reason
 from callfleet_core.ledger import Attempt as AttemptRow
-from callfleet_core.ledger import LimitResult
+from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.pricing import CostLine
+from callfleet_core.windows import TOTAL
 from callfleet_operator.plan import admission as admission_plan
 from callfleet_operator.plan import hours as hours_plan
 from callfleet_operator.plan import pool as pool_plan
 from callfleet_operator.plan import session as session_plan
 from callfleet_operator.plan.admission import Admit, PendingSession, Snapshot, Wait
 from callfleet_operator.plan.hours import Hours
+from callfleet_operator.plan.limits import limits_now
 from callfleet_operator.reconcile import admission, attempts, pool, session, settlement, snapshot
 
 Put = tuple[Any, str, Any]
@@ -99,6 +101,13 @@ async def _only_the_first_limit(ledger: MemoryLedger, **terms: Any) -> LimitResu
     return LimitResult.STALE if terms["generation"] > 1 else await _set_limit(ledger, **terms)
 
 
+def _stated_only(namespace: str, kind: str, name: str, limits: Any, zone: str, now: datetime, *_: Any) -> Any:
+    """A Campaign's total, too."""
+    windows = limits_now(limits, zone, now).items()
+    counted = [window for window, micros in windows if micros is not None or (kind, window) == ("Campaign", TOTAL)]
+    return tuple(account_key(namespace, kind, name, window) for window in counted)
+
+
 def _wrong_reason(session: PendingSession, *_: Any) -> Wait | None:
     """Whoever waits for a retry waits for the one that has passed."""
     past = session.retry_at
@@ -168,6 +177,7 @@ DEFECTS: Final[dict[str, tuple[Put, ...]]] = {
     "a-cost-is-a-micro-too-high": ((settlement, "_price", _dearer),),
     "missing-evidence-is-not-asked-for": ((attempts, "_tend_live", _nothing),),
     "limits-are-never-changed": ((MemoryLedger, "set_limit", _only_the_first_limit),),
+    "only-stated-limits-count": ((snapshot, "account_keys", _stated_only),),
     "slots-are-given-twice": ((snapshot, "open_by_pod", _taken_twice),),
     "what-is-released-returns-twice": ((Protocol, "_release", _released_twice),),
     "nobody-looks-at-a-refused-grant": (

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_BEHIND_S: Final = 20.0
 # So many of the faults come while people are called, which may be an hour of the day.
 AMID_CALLS: Final = 0.6
+_WINDOWS: Final = frozenset({"daily", "monthly", "total"})
 
 
 class Meddler:
@@ -39,6 +40,7 @@ class Meddler:
             (faults.outages, self._outage), (faults.stale_views, self._fall_behind), (faults.opt_outs, self._opt_out),
             (faults.cancels, self._cancel), (faults.limits, self._change_limits), (faults.suspensions, self._suspend),
             (faults.deletions, self._delete), (faults.hurries, self._evict), (faults.models, self._change_model),
+            (faults.windows, self._change_window),
         )  # fmt: skip
         for count, act in kinds:
             for _ in range(count):
@@ -133,20 +135,50 @@ class Meddler:
         self._patch("CallSession", body["metadata"]["name"], {"cancel": True})
         self._world.referee.wishes.canceled.setdefault(place, self._world.loop.now())
 
+    def _limited(self) -> tuple[str, str] | None:
+        """A Campaign or a Budget, by kind and name."""
+        named = [(kind, name) for kind in ("Campaign", "Budget") for name in self._world.cluster.bodies[kind]]
+        return self._dice.choice(named) if named else None
+
     def _change_limits(self) -> None:
         """Somebody raises or lowers all limits of a Campaign or a Budget."""
-        named = [(kind, name) for kind in ("Campaign", "Budget") for name in self._world.cluster.bodies[kind]]
-        if not named:
+        if (named := self._limited()) is None:
             return
-        kind, name = self._dice.choice(named)
+        kind, name = named
         body, factor = self._world.cluster.bodies[kind][name], self._dice.choice((0.5, 0.8, 1.5, 3.0))
         old: dict[str, str] = body["spec"]["limits"]
         new = {
             key: value if key == "perCall" else format_micros(int(parse_micros(value) * factor))
             for key, value in old.items()
         }
-        self._patch(kind, name, {"limits": new})
-        self._world.referee.wishes.limits[f"{kind}/{name}"].append((self._world.loop.now(), new))
+        self._limit(kind, name, new)
+
+    def _limit(self, kind: str, name: str, limits: dict[str, str]) -> None:
+        left_out = dict.fromkeys(_WINDOWS - limits.keys())  # a merge patch keeps what it does not name
+        self._patch(kind, name, {"limits": {**limits, **left_out}})
+        self._world.referee.wishes.limits[f"{kind}/{name}"].append((self._world.loop.now(), limits))
+
+    def _change_window(self) -> None:
+        """Somebody limits a window that had no limit, somewhat above what it has cost, or lifts one for a while."""
+        if (named := self._limited()) is None:
+            return
+        kind, name = named
+        window = self._dice.choice(sorted(_WINDOWS))
+        before: dict[str, str] = self._world.cluster.bodies[kind][name]["spec"]["limits"]
+        others = {key: value for key, value in before.items() if key != window}
+        if window in before and (kind == "Campaign" or others.keys() & _WINDOWS):
+            self._limit(kind, name, others)
+            self._world.loop.call_later(self._dice.uniform(60, 3_600), self._put_back, kind, name, window)
+        elif window not in before:
+            self._put_back(kind, name, window)
+
+    def _put_back(self, kind: str, name: str, window: str) -> None:
+        body = self._world.cluster.find(kind, name)
+        if self._is_calm or body is None or window in body["spec"]["limits"]:
+            return
+        cost = self._world.referee.cost(f"{kind}/{name}", window, self._world.loop.now())
+        limit = format_micros(cost + self._dice.randrange(0, 2_000_000, 10_000))
+        self._limit(kind, name, {**body["spec"]["limits"], window: limit})
 
     def _suspend(self) -> None:
         if names := self._campaigns():

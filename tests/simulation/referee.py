@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tests.chaos.model.facts import NOBODY_REACHED, OPEN, Attempt, Charge, Evidence, Place
+from tests.chaos.model.facts import NOBODY_REACHED, OPEN, Attempt, Charge, Entry, Evidence, Place
 from tests.chaos.model.money import Said
 from tests.simulation.books import Books
 from tests.simulation.kubernetes import Cluster
@@ -48,8 +48,9 @@ class Referee:
     """Keeps a history, its digest, and what was wrong in it."""
 
     def __init__(self, cluster: Cluster, people: Sequence[tuple[str, ...]], specs: dict[str, dict[str, Any]],
-                 calls_per_second: float, at_once: int) -> None:  # fmt: skip
-        self._cluster, self._people, self._specs = cluster, people, specs
+                 zones: dict[str, str], calls_per_second: float, at_once: int) -> None:  # fmt: skip
+        """`zones`: by whose midnights each owner of limits counts."""
+        self._cluster, self._people, self._specs, self._zones = cluster, people, specs, zones
         self._pause, self._at_once = timedelta(seconds=1 / calls_per_second), at_once
         self.wishes = Wishes()
         self.violations: list[str] = []
@@ -60,6 +61,8 @@ class Referee:
         self._talking: dict[int, UUID] = {}
         self._held: Counter[str] = Counter()
         self._spent: Counter[str] = Counter()
+        # By owner and window, whatever accounts there are: what its calls have cost, and hold.
+        self._costs: Counter[tuple[str, str]] = Counter()
         self._read = 0
         self._digest = hashlib.sha256()
         self.on_dial: Callable[[int], None] = lambda _: None
@@ -122,11 +125,8 @@ class Referee:
             self._held[key] += entry.held
             self._spent[key] += entry.spent
             touched.add(key)
+            self._count(entry, books, now)
             if entry.kind == "hold":
-                limit = self._limit_meant(key, now)
-                balance = self._held[key] + self._spent[key]
-                if limit is not None and balance > limit:
-                    self.wrong(now, f"{key}: {balance} held and spent above the limit of {limit}")
                 opens, closes = account.window.start or now, account.window.end
                 if now < opens or (closes is not None and now >= closes):
                     self.wrong(now, f"{key}: held in a window that is not now's")
@@ -142,10 +142,30 @@ class Referee:
             if (account.held, account.spent) != (self._held[key], self._spent[key]) or account.held < 0:
                 self.wrong(now, f"{key}: its balance is not the sum of its entries")
 
-    def _limit_meant(self, key: str, now: datetime) -> int | None:
+    def _count(self, entry: Entry, books: Books, now: datetime) -> None:
+        """Adds a posting to what its owner's windows have cost, once for all the accounts that it was made in."""
+        attempt, payer = books.attempts[entry.attempt], books.accounts[entry.account].owner
+        owner = f"{payer.kind}/{payer.name}"
+        first = next(key for key in attempt.item.accounts if key.startswith(f"{owner}/"))
+        if entry.account != first or owner not in self._zones:
+            return
+        for window in ("daily", "monthly", "total"):
+            self._costs[self._window(owner, window, attempt.granted_at)] += entry.held + entry.spent
+            limit, cost = self._limit_meant(owner, window, now), self.cost(owner, window, attempt.granted_at)
+            if entry.kind == "hold" and limit is not None and cost > limit:
+                self.wrong(now, f"{owner}, {window}: {cost} held and spent above the limit of {limit}")
+
+    def cost(self, owner: str, window: str, at: datetime) -> int:
+        """What an owner's calls of a day, a month, or for ever have cost, and hold."""
+        return self._costs[self._window(owner, window, at)]
+
+    def _window(self, owner: str, window: str, at: datetime) -> tuple[str, str]:
+        local = at.astimezone(ZoneInfo(self._zones[owner]))
+        return owner, {"daily": f"{local:%Y-%m-%d}", "monthly": f"{local:%Y-%m}"}.get(window, window)
+
+    def _limit_meant(self, owner: str, window: str, now: datetime) -> int | None:
         """The highest limit that may be in force: what is meant now, and what was until a moment ago."""
-        kind, name, window = key.split("/")[:3]
-        told = self.wishes.limits.get(f"{kind}/{name}", [])
+        told = self.wishes.limits.get(owner, [])
         known = now - IN_FORCE_AFTER - self.wishes.behind
         later = [limits for since, limits in told if since > known]
         before = [limits for since, limits in told if since <= known][-1:]

@@ -59,6 +59,7 @@ class Faults:
     deletions: int
     hurries: int
     models: int
+    windows: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class Scenario:
     def end(self) -> datetime:
         """After 24 hours."""
         return self.beginning + timedelta(seconds=DAY_S)
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """The time zone of each Campaign's and Budget's limits."""
+        kinds = (("Campaign", self.campaigns), ("Budget", self.budgets))
+        return {f"{kind}/{name}": spec["timeZone"] for kind, specs in kinds for name, spec in specs.items()}
 
 
 def scenario(seed: int, contacts: int) -> Scenario:
@@ -200,7 +207,7 @@ def _carrier(dice: Random, contacts: int) -> Carrier:
 
 def _faults(dice: Random, contacts: int) -> Faults:
     if dice.random() < 0.1:
-        return Faults(*([0] * 12))  # a quiet day
+        return Faults(*([0] * 13))  # a quiet day
     return Faults(
         restarts=dice.choice((0, 2, 10)),
         rivals=dice.choice((0, 1, 4)),
@@ -214,4 +221,5 @@ def _faults(dice: Random, contacts: int) -> Faults:
         deletions=dice.choice((0, 0, 0, 1)),
         hurries=dice.choice((0, 2)),
         models=dice.choice((0, 1)),
+        windows=dice.choice((0, 2, 6)),
     )

@@ -54,7 +54,12 @@ class World:
         self.fleet = Fleet(self.cluster, self.books, self.exchange, chances.of("workers"), self.begin)
         self.servers = Servers(loop, chosen, self.cluster, self.books, self.exchange, chances.of("servers"))
         self.referee = self.books.referee = Referee(
-            self.cluster, chosen.people, chosen.campaigns, manners.calls_per_second, manners.max_concurrent
+            self.cluster,
+            chosen.people,
+            chosen.campaigns,
+            chosen.zones,
+            manners.calls_per_second,
+            manners.max_concurrent,
         )
         self.patrol = Patrol(self.servers, self.referee, chosen.campaigns)
         self.servers.failed = lambda what: self.referee.wrong(loop.now(), f"a reconciler failed: {what}")

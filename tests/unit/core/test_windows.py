@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callfleet_core.windows import TimeZoneError, WindowKind, time_zone, window_at
+from callfleet_core.windows import TimeZoneError, WindowKind, beside, time_zone, window_at
 
 ZONES = (
     "America/New_York",
@@ -50,6 +51,12 @@ def test_the_samples_day_begins_at_midnight_in_new_york() -> None:
     now = datetime(2026, 11, 22, 9, tzinfo=UTC)
     window = window_at(WindowKind.DAILY, time_zone("America/New_York"), now)
     assert (window.key, window.start) == ("daily/2026-11-22", datetime(2026, 11, 22, 5, tzinfo=UTC))
+
+
+def test_a_day_beside_another_of_its_date_has_the_same_bounds_and_a_name_of_its_own() -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    window = window_at(WindowKind.DAILY, time_zone("America/Bogota"), now)
+    assert beside(window) == replace(window, key="daily/2026-11-30/America/Bogota")
 
 
 def test_an_unknown_zone_says_what_to_write() -> None:

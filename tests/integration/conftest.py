@@ -16,6 +16,7 @@ from tests.integration.operator_parts import Operator, operator
 from callfleet.hostservices import PostgresServer, RedisServer, fresh_database
 from callfleet_core.db.engine import create_engine
 from callfleet_core.db.migrate import migrate
+from callfleet_operator.reconcile import installation, witness
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,14 @@ async def running(engine: AsyncEngine, server: ApiServer) -> AsyncIterator[Opera
     """An operator's parts that lead, and look when they are told to."""
     async with operator(engine, server) as running:
         yield running
+
+
+@pytest.fixture
+async def admitting(running: Operator) -> Operator:
+    """One whose database is trusted, so that it may admit."""
+    await witness.begin(running.context)
+    await installation.reconcile(running.context)
+    return running
 
 
 @pytest.fixture

@@ -73,10 +73,19 @@ class CallSessionSpec(ApiModel):
     campaign_generation: int | None = Field(default=None, ge=1)
     run_id: RunId = Field(default="1", alias="runID")
     contact_id: Uuid = Field(alias="contactID", description="Opaque; no number, no name.")
-    priority: int = Field(default=0, ge=-1000, le=1000)
+    priority: int = Field(
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="Of a session made by hand; others have their Campaign's, as it is now.",
+    )
     currency: Currency = "USD"
-    max_cost: Money | None = Field(default=None, description="A worst case above this waits with PerCallLimit.")
-    max_duration_seconds: int = Field(default=300, ge=10, le=3600)
+    max_cost: Money | None = Field(
+        default=None, description="A worst case above this waits with PerCallLimit. As priority."
+    )
+    max_duration_seconds: int = Field(
+        default=300, ge=10, le=3600, description="The carrier ends the call here. As priority."
+    )
     not_after: Moment | None = Field(
         default=None, description="From then on the call is not begun, and the session is canceled; a live one goes on."
     )

@@ -40,7 +40,9 @@ class PendingSession:
     position: int
     created: datetime
     currency: str
-    # The worst case; None where no price covers the call.
+    # The most that the call may last.
+    time_limit_s: int
+    # The worst case of so long a call; None where no price covers it.
     hold_micros: int | None
     ceiling_micros: int | None
     accounts: tuple[str, ...]

@@ -14,6 +14,7 @@ from datetime import datetime
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.objects import Budget, Campaign, Session, parse_time
+from callfleet_operator.plan.terms import priority
 from callfleet_operator.plan.turns import Share, Turns
 
 _OPEN = {SessionState.ADMITTED, SessionState.DIALING, SessionState.IN_PROGRESS}
@@ -209,4 +210,4 @@ class _Place:
     @classmethod
     def of(cls, session: Session, campaign: Campaign) -> _Place:
         key = (session.meta.namespace, session.meta.name)
-        return cls(key, _key(campaign), session.spec.priority, session.position, campaign.meta.created)
+        return cls(key, _key(campaign), priority(session, campaign), session.position, campaign.meta.created)

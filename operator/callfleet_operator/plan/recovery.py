@@ -126,10 +126,12 @@ class Owner:
 
     @property
     def time_limit_s(self) -> int:
-        """When the carrier ends the call at the latest."""
-        if self.session is not None:
-            return self.session.spec.max_duration_seconds
-        return LONGEST_CALL_S if self.campaign is None else self.campaign.spec.call.max_duration_seconds
+        """When the carrier ends the call at the latest: what its Campaign said when it was granted may have changed."""
+        campaigns_s = 0 if self.campaign is None else self.campaign.spec.call.max_duration_seconds
+        if self.session is None:
+            return campaigns_s or LONGEST_CALL_S
+        own_s = self.session.spec.max_duration_seconds
+        return own_s if self.session.spec.campaign_uid is None else max(own_s, campaigns_s)
 
 
 def plan_owner(call: CarrierCall, callers: Sequence[Campaign], named: Session | None, listed: Collection[Run]) -> Owner:

@@ -269,7 +269,7 @@ def _hold_request(
         amount_micros=admit.session.hold_micros,
         currency=session.spec.currency,
         accounts=admit.session.accounts,
-        time_limit_s=session.spec.max_duration_seconds,
+        time_limit_s=admit.session.time_limit_s,
         ring_timeout_s=call.ring_timeout_seconds,
         max_queue_s=call.max_queue_seconds,
         account_sid=admit.session.carrier,

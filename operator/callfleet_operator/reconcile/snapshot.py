@@ -15,7 +15,6 @@ from callfleet_core.carriers import CarrierAccount
 from callfleet_core.contacts import Prospect
 from callfleet_core.errors import NoPriceError
 from callfleet_core.ledger import OPEN_STATES, LimitResult, OpenAttempt
-from callfleet_core.money import parse_micros
 from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
@@ -28,6 +27,7 @@ from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
+from callfleet_operator.plan.terms import ceiling_micros, priority, time_limit_s
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
 from callfleet_operator.reconcile.budget import MISMATCHES
@@ -182,7 +182,7 @@ async def _with_what_postgres_knows(context: Context, waiting: Sequence[_Candida
     worst = _worst_case(context)
     return [
         _pending(
-            item, prospect, worst(prospect.prefix, item.session.spec.max_duration_seconds), retries.get(item.key),
+            item, prospect, worst(prospect.prefix, time_limit_s(item.session, item.campaign)), retries.get(item.key),
             zones.get(item.key, ()),
         )
         for item, prospect in zip(waiting, prospects, strict=True)
@@ -289,13 +289,14 @@ def _pending(
         key=item.key,
         campaign=(campaign.meta.namespace, campaign.meta.name),
         pool=terms.pool,
-        priority=session.spec.priority,
+        priority=priority(session, campaign),
         position=session.position,
         created=campaign.meta.created,
         currency=session.spec.currency,
         hold_micros=None if lines is None else total_micros(lines),
         caps=lines or (),
-        ceiling_micros=_ceiling(session, campaign),
+        time_limit_s=time_limit_s(session, campaign),
+        ceiling_micros=ceiling_micros(session, campaign),
         accounts=terms.accounts,
         budgets_found=terms.budgets_found,
         carrier=terms.carrier,
@@ -305,12 +306,6 @@ def _pending(
         number_busy=prospect.number_busy,
         zones=zones,
     )
-
-
-def _ceiling(session: Session, campaign: Campaign) -> int | None:
-    """The most this call may cost: by its campaign's limit as it is now, or by the maxCost of one made by hand."""
-    text = campaign.spec.limits.per_call if session.spec.campaign_uid else session.spec.max_cost
-    return parse_micros(text) if text else None
 
 
 def namespace_budgets(context: Context) -> dict[str, set[str]]:

@@ -223,7 +223,7 @@ class PlannedMachine(LedgerMachine):
             yield PendingSession(
                 key=(NAMESPACE, "/".join(map(str, place))), campaign=(NAMESPACE, place.campaign), pool=POOL,
                 priority=CAMPAIGNS.index(place.campaign), position=position, created=BEGINNING, currency=CURRENCY,
-                hold_micros=amount, ceiling_micros=30, accounts=self._keys(place), budgets_found=True,
+                time_limit_s=120, hold_micros=amount, ceiling_micros=30, accounts=self._keys(place), budgets_found=True,
                 carrier="fast", refusal=Reason(refusal) if refusal else None,
                 retry_at=retry_time(row, ATTEMPTS) if row else None,
             )  # fmt: skip

@@ -23,6 +23,7 @@ def session(index: int, campaign: str = "spring", **changes: object) -> PendingS
         position=index,
         created=NOW,
         currency="USD",
+        time_limit_s=300,
         hold_micros=HOLD,
         ceiling_micros=None,
         accounts=("budget",),

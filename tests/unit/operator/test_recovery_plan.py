@@ -120,6 +120,13 @@ def test_a_session_that_names_the_call_owns_it_and_nothing_else_is_closed() -> N
     assert (owner.namespace, owner.campaign_name, owner.time_limit_s) == ("sales", "spring", 60)
 
 
+@pytest.mark.parametrize(("own_s", "limit_s"), [(60, 90), (900, 900)])
+def test_a_call_may_have_been_granted_under_its_campaigns_limit_of_then_or_of_now(own_s: int, limit_s: int) -> None:
+    named = session(SPRING, person("sales"), attempt=ATTEMPT, callSID=SID)
+    spec = named.spec.model_copy(update={"campaign_uid": SPRING.meta.uid, "max_duration_seconds": own_s})
+    assert plan_owner(CALL, [SPRING], replace(named, spec=spec), set()).time_limit_s == limit_s
+
+
 def test_a_session_that_was_dialling_owns_its_persons_call() -> None:
     dialling = session(SPRING, person("sales"), attempt=ATTEMPT, state="Dialing")
     index = SessionIndex([dialling, session(SUMMER, person("other"), attempt=ATTEMPT, state="Dialing")])

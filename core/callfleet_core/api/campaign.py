@@ -170,8 +170,8 @@ class CampaignSpec(ApiModel):
         default=200,
         ge=1,
         le=5000,
-        description="The most unfinished sessions kept as objects, beside"
-        " 1,000 of people who may not be called (NoConsent, DoNotCall).",
+        description="The most unfinished sessions kept as objects, beside 1,000 of people who wait for something of"
+        " their own: a consent, a price, a retry, the hours of their time zone.",
     )
 
     def script(self) -> CallScript:

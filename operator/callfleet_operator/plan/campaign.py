@@ -14,14 +14,11 @@ from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.runs import RunCounts
 from callfleet_operator.objects import Campaign, PodProblem, Session, format_time
+from callfleet_operator.plan.lookahead import kept_back
 from callfleet_operator.plan.model import ModelPlan
 from callfleet_operator.plan.session import condition, without_nulls
 
 _SHOWN_OF_A_PROBLEM = 500
-# People whom the gate keeps from being called, perhaps for ever, keep nobody behind them from a session: so many of
-# them at most, since each is an object.
-ASIDE_AT_MOST = 1_000
-_ASIDE = frozenset({Reason.DO_NOT_CALL.value, Reason.NO_CONSENT.value})
 _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
 
 
@@ -69,7 +66,7 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
-        "summary": _problem(view) or _summary(waiting, view, spec.currency),
+        "summary": _problem(view) or _summary(waiting, view, now),
         "progress": f"{done}/{total}",
         "live": states[SessionState.DIALING] + states[SessionState.IN_PROGRESS],
         "waitingCount": sum(item["count"] for item in waiting),
@@ -96,16 +93,6 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     return wanted
 
 
-def plan_room(look_ahead: int, unfinished: Sequence[Session]) -> int:
-    """For how many more people sessions may be made, beside those that are not over."""
-    return look_ahead - len(unfinished) + min(_aside(unfinished), ASIDE_AT_MOST)
-
-
-def _aside(sessions: Sequence[Session]) -> int:
-    """How many wait for the gate, which may never let them be called."""
-    return sum(item.state is SessionState.PENDING and item.status.get("reason") in _ASIDE for item in sessions)
-
-
 def _problem(view: CampaignView) -> str | None:
     return view.recovering or view.contacts_problem or view.carrier_problem
 
@@ -130,24 +117,15 @@ def waiting_by_reason(sessions: Sequence[Session]) -> list[dict[str, Any]]:
     return entries[:16]
 
 
-def _summary(waiting: Sequence[dict[str, Any]], view: CampaignView, currency: str) -> str:
+def _summary(waiting: Sequence[dict[str, Any]], view: CampaignView, now: datetime) -> str:
+    currency = view.campaign.spec.currency
     for entry in waiting:
         if entry["reason"] in _MONEY_REASONS:
             return f"{entry['reason']}: {entry['count']} wait, {entry.get('shortfall', '?')} {currency} missing"
     if waiting:
-        return (_kept_back(view) + "; ".join(_waits(entry, view.workers) for entry in waiting))[:1024]
+        told = kept_back(view.campaign, view.sessions, view.contacts, now)
+        return (told + "; ".join(_waits(entry, view.workers) for entry in waiting))[:1024]
     return "Finished" if view.contacts.done == view.contacts.total else "Calling"
-
-
-def _kept_back(view: CampaignView) -> str:
-    """That people further down the list have no session because too many before them may not be called."""
-    spec = view.campaign.spec
-    unfinished = [item for item in view.sessions if item.spec.run_id == spec.run_id and not item.is_terminal]
-    aside = _aside(unfinished)
-    if aside <= ASIDE_AT_MOST or view.contacts.done + len(unfinished) >= view.contacts.total:
-        return ""
-    told = f"{aside} people may not be called: beyond {ASIDE_AT_MOST}, each takes the place of one further down"
-    return f"{told} (lookAhead); take them off the contacts; "
 
 
 def _waits(entry: dict[str, Any], workers: WorkersView) -> str:

@@ -17,9 +17,10 @@ from callfleet_core.windows import TimeZoneError
 from callfleet_operator import manifests
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
-from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status, plan_room
+from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import limits_now, wanted_in_force
+from callfleet_operator.plan.lookahead import plan_room, unfinished_of_run
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.news import rest_s
 from callfleet_operator.reconcile import budget, carrier, contacts, restored, unreadable
@@ -156,12 +157,11 @@ async def set_limits(context: Context, campaign: Campaign, at: datetime) -> Limi
 async def _create_due(context: Context, campaign: Campaign) -> None:
     """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
     existing = context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
-    unfinished = [item for item in existing if not item.is_terminal]
-    room = plan_room(campaign.spec.look_ahead, unfinished)
+    room = plan_room(campaign, existing, context.now())
     if room <= 0:
         return
     run = contacts.run_of(campaign)
-    ours = [UUID(item.spec.contact_id) for item in unfinished if item.spec.run_id == run.run_id]
+    ours = [UUID(item.spec.contact_id) for item in unfinished_of_run(campaign, existing)]
     finished = {item.meta.name: item for item in existing if item.is_terminal}
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from callfleet_core.runs import RunCounts
-from callfleet_operator.objects import Campaign, Session
-from callfleet_operator.plan.campaign import ASIDE_AT_MOST, CampaignView, WorkersView, plan_campaign_status, plan_room
+from callfleet_operator.objects import Campaign
+from callfleet_operator.plan.campaign import CampaignView, WorkersView, plan_campaign_status
 from callfleet_operator.plan.model import ModelPlan
 from callfleet_operator.plan.session import without_nulls
 
@@ -113,32 +112,3 @@ def test_a_campaign_is_reconciling_while_something_of_its_spec_is_not_in_force(
     assert planned is not None
     (found,) = [item for item in planned["conditions"] if item["type"] == "Reconciling"]
     assert (found["status"], found["reason"], found["message"]) == said
-
-
-def waiting(reason: str, count: int) -> list[Session]:
-    spec = {
-        "campaign": "spring",
-        "runID": "1",
-        "contactID": str(UUID(int=7)),
-        "currency": "USD",
-        "maxDurationSeconds": 60,
-    }
-    meta = BODY["metadata"] | {"name": f"spring-{reason}"}
-    body = {"metadata": meta, "spec": spec, "status": {"state": "Pending", "reason": reason}}
-    return [Session.of(body)] * count
-
-
-def test_who_may_not_be_called_takes_nobodys_place_up_to_a_bound() -> None:
-    both = [*waiting("NoConsent", 200), *waiting("DoNotCall", 300)]
-    assert plan_room(200, both) == 200
-    assert plan_room(200, [*both, *waiting("BudgetHeld", 150)]) == 50
-    assert plan_room(200, waiting("NoConsent", ASIDE_AT_MOST + 150)) == 50
-
-
-@pytest.mark.parametrize(("total", "says_so"), [(5_000, True), (ASIDE_AT_MOST + 1, False)])
-def test_a_campaign_says_that_too_many_may_not_be_called(total: int, says_so: bool) -> None:
-    view = replace(view_of(RunCounts(total, 0)), sessions=waiting("NoConsent", ASIDE_AT_MOST + 1))
-    planned = plan_campaign_status(view, NOW)
-    assert planned is not None
-    assert ("1001 people may not be called: beyond 1000" in planned["summary"]) is says_so
-    assert planned["summary"].endswith("NoConsent: 1001 wait")

@@ -51,7 +51,10 @@ async def reconcile(context: Context, key: Key) -> None:
         context.queue.add_after(key, left_s)
     status = plan_session(session.status, attempt, attempts, now, session.meta.generation, cancel=cancel, late=late)
     if status is not None:
-        await _write(context, session, status, goes_on=_is_put_aside(context, session, campaign))
+        # Without its Campaign nobody knows whether a busy person would be tried again.
+        unsaid = campaign is None or status["state"] == SessionState.CANCELED
+        goes_on = unsaid and _is_put_aside(context, session, campaign, attempt)
+        await _write(context, session, status, goes_on=goes_on)
     elif session.meta.deleted:
         await _let_go(context, session.meta, attempt)
     elif session.is_terminal and campaign is not None:
@@ -93,12 +96,21 @@ def _is_undecided(context: Context, session: Session, campaign: Campaign | None)
     return context.store.unreadable(owner) is not None and not is_canceled(session, campaign)
 
 
-def _is_put_aside(context: Context, session: Session, campaign: Campaign | None) -> bool:
-    """Waited in a run that its Campaign does not make now: should that run come back, its person is due in it again."""
-    if campaign is None or campaign.meta.deleted or session.spec.cancel or session.state is not SessionState.PENDING:
+def _is_put_aside(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
+    """Waited, and goes with its Campaign, or because that makes another run now: nobody took its person out of the run.
+
+    Should the Campaign, or the run, come back, the person is due in it again.
+    """
+    waits = session.state is SessionState.PENDING or (session.state is SessionState.ADMITTED and attempt is None)
+    if not waits or not session.meta.deleted or session.spec.cancel:
         return False
-    aside = session.meta.uid in context.put_aside or session.spec.run_id != campaign.spec.run_id
-    return session.meta.deleted and aside
+    owner = context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    if owner is not None:
+        return owner.meta.deleted
+    if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
+        return True
+    is_of_another = session.spec.campaign_uid not in {None, campaign.meta.uid}
+    return is_of_another or session.meta.uid in context.put_aside
 
 
 async def end_attempt(context: Context, attempt: Attempt) -> None:
@@ -114,7 +126,7 @@ async def _write(context: Context, session: Session, status: Status, *, goes_on:
     """`goes_on`: that the object ends does not mean that its contact is done in its run."""
     state = SessionState(status["state"])
     namespace, campaign = session.meta.namespace, session.spec.campaign
-    if state in TERMINAL_STATES and not (goes_on and state is SessionState.CANCELED):
+    if state in TERMINAL_STATES and not goes_on:
         # PostgreSQL first: whatever happens to the object, this contact is done in this run.
         await context.runs.finish(
             Run(namespace, campaign, session.spec.run_id),

@@ -1,0 +1,116 @@
+"""A Campaign is deleted and made again under its name: who waited stays due, who was taken out is not called."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from tests.integration.operator_parts import GROUP, Operator
+from tests.integration.test_admission_queue import MERGE, begin, body, cycle, ready_pod
+from tests.integration.waiting_parts import called, states
+
+from callfleet_operator.objects import Key
+from callfleet_operator.reconcile import campaign
+
+RETRIED: dict[str, Any] = {"pacing": {"maxConcurrent": 1}, "attempts": {"max": 2, "retryAfterMinutes": {"busy": 60}}}
+
+
+def delete(running: Operator, namespace: str, kind: str, name: str) -> None:
+    with suppress(HTTPError):  # gone already
+        running.server.request("DELETE", f"{GROUP}/{namespace}/{kind}/{name}")
+
+
+async def lose(running: Operator, namespace: str) -> None:
+    """The Campaign is deleted, and goes: none of its calls is open."""
+    delete(running, namespace, "campaigns", "spring")
+    for _ in range(2):
+        await running.see()
+        await campaign.reconcile(running.context, Key("Campaign", namespace, "spring"))
+
+
+async def collect(running: Operator, namespace: str, *names: str) -> None:
+    """Sessions are deleted as the garbage collector does it: those of an owner that is gone."""
+    for name in names:
+        delete(running, namespace, "callsessions", name)
+    await running.tend_sessions(namespace)
+
+
+async def counts(running: Operator, namespace: str) -> tuple[int, int]:
+    found = (await running.reconcile(namespace, "spring"))["status"]["contacts"]
+    return found["total"], found["done"]
+
+
+def names(running: Operator, namespace: str) -> list[str]:
+    return [item.meta.name for item in running.context.store.sessions(namespace)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_campaign_that_is_made_again_calls_those_who_waited(
+    admitting: Operator, namespace: str, late: bool
+) -> None:
+    """`late`: the collector comes to the old sessions when the new Campaign is there already."""
+    spring = body(namespace, "spring", 0, people=4, lookAhead=2)
+    await begin(admitting, namespace, spring)
+    before = names(admitting, namespace)
+    await lose(admitting, namespace)
+    if late:
+        admitting.apply(spring)
+        await collect(admitting, namespace, *before)
+    else:
+        await collect(admitting, namespace, *before)
+        admitting.apply(spring)
+    for _ in range(2):
+        await admitting.reconcile(namespace, "spring")
+    assert await counts(admitting, namespace) == (4, 0)
+    assert sorted(names(admitting, namespace)) == sorted(before)
+
+
+async def test_who_was_called_stays_called_and_who_was_busy_is_tried_again(admitting: Operator, namespace: str) -> None:
+    spring = body(namespace, "spring", 0, people=3, **RETRIED)
+    await begin(admitting, namespace, spring)
+    await ready_pod(admitting, namespace)
+    await cycle(admitting, namespace)
+    await called(admitting, namespace, "CA" + "1" * 32)
+    await cycle(admitting, namespace)
+    await called(admitting, namespace, "CA" + "2" * 32, None, "busy")
+    before = names(admitting, namespace)
+    await lose(admitting, namespace)
+    await collect(admitting, namespace, *before)
+    await begin(admitting, namespace, spring)
+    assert await counts(admitting, namespace) == (3, 1)
+    assert states(await cycle(admitting, namespace)) == ["RetryScheduled", "Admitted"]
+
+
+async def test_with_a_campaign_that_hangs_up_and_takes_its_sessions_along_nobody_who_waited_is_done(
+    admitting: Operator, namespace: str
+) -> None:
+    """As `kubectl delete --cascade=foreground`: the sessions go first."""
+    spring = body(namespace, "spring", 0, people=2, deletionPolicy="HangUp")
+    await begin(admitting, namespace, spring)
+    await ready_pod(admitting, namespace)
+    assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2
+    before = names(admitting, namespace)
+    delete(admitting, namespace, "campaigns", "spring")
+    await collect(admitting, namespace, *before)
+    await lose(admitting, namespace)
+    await begin(admitting, namespace, spring)
+    assert await counts(admitting, namespace) == (2, 0)
+
+
+@pytest.mark.parametrize("by", ["its deletion", "cancel"])
+async def test_whoever_is_taken_out_of_a_run_stays_out(admitting: Operator, namespace: str, by: str) -> None:
+    spring = body(namespace, "spring", 0, people=2)
+    await begin(admitting, namespace, spring)
+    first, second = names(admitting, namespace)
+    if by == "cancel":
+        path = f"{GROUP}/{namespace}/callsessions/{first}"
+        admitting.server.request("PATCH", path, {"spec": {"cancel": True}}, MERGE)
+        await admitting.tend_sessions(namespace)
+    await collect(admitting, namespace, first)
+    await lose(admitting, namespace)
+    await collect(admitting, namespace, second)
+    await begin(admitting, namespace, spring)
+    assert await counts(admitting, namespace) == (2, 1)
+    assert names(admitting, namespace) == [second]

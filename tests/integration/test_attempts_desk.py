@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import api_server
 from tests.integration.books import (
+    BUDGET,
     CAMPAIGN,
     HOLD_MICROS,
     NAMESPACE,
@@ -31,7 +32,7 @@ from tests.integration.operator_parts import walk_attempts
 
 from callfleet_core.attempts import AttemptDesk, AttemptFacts, Need, Resolution, ResolveRefusedError, Verdict
 from callfleet_core.errors import CallFleetError
-from callfleet_core.ledger import HoldResult
+from callfleet_core.ledger import HoldResult, account_key
 
 SID, OTHER = "CA" + "1" * 32, "CA" + "2" * 32
 
@@ -88,6 +89,24 @@ async def test_what_needs_a_decision_is_told_apart_from_what_the_operator_ends(b
     assert [item.id for item in await desk.list(needs=frozenset({Need.UNRESOLVED}))] == [lost]
     assert [item.id for item in await desk.list(state="granted", namespace=NAMESPACE)] == [live]
     assert await desk.list(namespace="elsewhere") == []
+
+
+async def test_what_is_held_until_somebody_has_decided_is_told_by_account(books: Books) -> None:
+    accounts = [account_key(NAMESPACE, "Budget", BUDGET), account_key(NAMESPACE, "Campaign", CAMPAIGN)]
+    over, silent = await books.held(0), await books.held(1)
+    for attempt, sid in ((over, SID), (silent, OTHER)):
+        await books.dialed(attempt, sid)
+    assert await books.ended(over)
+    assert await books.ended(silent, "completed", None)
+    assert await books.ledger.unresolved_holds() == {}  # the carrier may still tell its length
+    await books.sql("UPDATE dial_attempts SET ended_at = ended_at - interval '11 minutes'")
+    assert await books.ledger.unresolved_holds() == dict.fromkeys(accounts, HOLD_MICROS)
+    await forgotten(books, 2, "CA" + "3" * 32)
+    await unresolved(books, 3)
+    assert await books.ledger.unresolved_holds() == dict.fromkeys(accounts, 3 * HOLD_MICROS)
+    for item in await books.ledger.unsettled_attempts():
+        await books.ledger.settle(item.id, [])
+    assert await books.ledger.unresolved_holds() == dict.fromkeys(accounts, HOLD_MICROS)  # one may still be live
 
 
 async def test_an_unresolved_dial_that_was_none_gives_its_money_back_and_is_not_dialled_again(books: Books) -> None:

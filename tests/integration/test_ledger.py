@@ -187,17 +187,6 @@ async def test_a_final_word_between_look_and_settlement_is_not_settled_at_nothin
     assert await books.budget() == (0, 36_000)
 
 
-async def test_what_is_held_for_calls_that_nobody_finds_is_told_by_account(books: Books) -> None:
-    lost, over = await books.held(0), await books.held(1)
-    for attempt in (lost, over):
-        await books.dialing.begin_dial(attempt, POD, uuid4())
-    assert await books.ledger.unresolved_holds() == {}
-    assert await books.ended(lost, "unresolved", None)
-    assert await books.ended(over)
-    keys = [account_key(NAMESPACE, "Budget", BUDGET), account_key(NAMESPACE, "Campaign", CAMPAIGN)]
-    assert await books.ledger.unresolved_holds() == dict.fromkeys(keys, HOLD_MICROS)
-
-
 async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books) -> None:
     attempt = await books.held()
     await books.dialing.begin_dial(attempt, POD, uuid4())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import text
 from tests.integration.operator_parts import Operator
 from tests.integration.test_admission_queue import begin, body, cycle, ready_pod
-from tests.integration.waiting_parts import called, change, ledger, states
+from tests.integration.waiting_parts import called, change, ledger, shared_budget, states
 
 
 async def test_a_shorter_call_ends_the_wait_for_the_per_call_limit(admitting: Operator, namespace: str) -> None:
@@ -52,3 +57,32 @@ async def test_who_did_not_answer_and_is_tried_in_hours_keeps_nobody_from_being_
         await called(admitting, namespace, f"CA{index:032d}", None, "no-answer")
         await admitting.reconcile(namespace, "spring")
     assert states(await cycle(admitting, namespace))[:3] == ["RetryScheduled", "RetryScheduled", "Admitted"]
+
+
+async def test_a_large_call_that_waits_for_money_that_only_a_person_can_free_stops_nobody_else(
+    admitting: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, call = admitting.context, {"from": ["+15550100199"]}
+
+    class Forgetful:
+        async def fetch(self, _sid: str) -> None:
+            """It has no such call: no duration, for ever."""
+
+    async def client(_sid: str) -> Any:
+        return Forgetful()
+
+    monkeypatch.setattr(context.carriers, "client", client)
+    admitting.apply(shared_budget(namespace, "0.19"))
+    long, short = {**call, "maxDurationSeconds": 600}, {**call, "maxDurationSeconds": 60}
+    await begin(admitting, namespace, body(namespace, "large", 0, people=1, suspend=True, call=long))  # 0.18
+    await begin(
+        admitting, namespace, body(namespace, "small", 100, people=3, pacing={"maxConcurrent": 1}, call=short)
+    )  # 0.018
+    await ready_pod(admitting, namespace)
+    await cycle(admitting, namespace)
+    await called(admitting, namespace, "CA" + "8" * 32, duration_s=None)
+    async with context.engine.begin() as connection:
+        await connection.execute(text("UPDATE dial_attempts SET ended_at = ended_at - interval '11 minutes'"))
+    await change(admitting, namespace, "large", {"suspend": False})
+    # 0.172 is free, and the large call cannot be made before somebody has resolved the first small one's attempt.
+    assert Counter(states(await cycle(admitting, namespace))) == {"BudgetHeld": 1, "Admitted": 2, "Pacing": 1}

@@ -16,6 +16,13 @@ from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_operator.objects import Session
 
 
+def shared_budget(namespace: str, total: str) -> dict[str, Any]:
+    """A Budget that covers whatever is called in a namespace."""
+    meta = {"name": "all", "namespace": namespace}
+    spec = {"scope": "Namespace", "limits": {"total": total}}
+    return {"apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget", "metadata": meta, "spec": spec}
+
+
 async def change(running: Operator, namespace: str, name: str, spec: dict[str, Any]) -> None:
     """Changes a Campaign, and lets the operator follow."""
     running.server.request("PATCH", f"{GROUP}/{namespace}/campaigns/{name}", {"spec": spec}, MERGE)

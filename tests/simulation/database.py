@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
 from random import Random
@@ -51,6 +51,19 @@ FROM = "+15550100199"
 def number_of(person: int) -> str:
     """A made-up number."""
     return f"{PREFIX}{person:07d}"
+
+
+def _needs_somebody(attempt: Attempt, now: datetime) -> bool:
+    """As the view attempts_overview says it of what is not settled."""
+    if attempt.state in {"dialing", "placed"}:
+        answered, asked = attempt.answered_at, attempt.placed_at or attempt.begun_at or now
+        rings = timedelta(seconds=attempt.max_queue_s + attempt.ring_timeout_s)
+        deadline = (answered or asked + rings) + timedelta(seconds=attempt.time_limit_s)
+        return deadline + timedelta(minutes=5) < now
+    if attempt.state != "ended" or attempt.ended_at is None:
+        return False
+    is_without_length = attempt.end_status == "completed" and attempt.duration_s is None
+    return attempt.end_status == "unresolved" or (is_without_length and attempt.ended_at < now - timedelta(minutes=10))
 
 
 class Way:
@@ -152,7 +165,7 @@ class MemoryLedger(Ledger):
     async def unresolved_holds(self) -> dict[str, int]:
         held: Counter[str] = Counter()
         for attempt in self._books.unsettled():
-            if attempt.state == "ended" and attempt.end_status == "unresolved":
+            if _needs_somebody(self._books.row(attempt), self._books.now):
                 held.update({self._balance(key).key: attempt.item.amount for key in attempt.item.accounts})
         return dict(held)
 

@@ -223,9 +223,9 @@ class Ledger:
             return [OpenAttempt(*row) for row in rows]
 
     async def unresolved_holds(self) -> dict[str, int]:
-        """What each account holds for calls of which nobody could say how they ended, in micros, by its key.
+        """What each account holds for calls whose end or length somebody must find out, in micros, by its key.
 
-        It may take a day until that comes back. Only accounts that have any.
+        It may take days until that comes back (`callfleet attempts`). Only accounts that have any.
         """
         async with self._engine.connect() as connection:
             rows = await connection.execute(text(_UNRESOLVED_HOLDS))
@@ -306,9 +306,10 @@ _OPEN_ATTEMPTS: Final = (
     " WHERE state IN ('granted', 'dialing', 'placed') OR state = 'ended'"
 )
 _UNRESOLVED_HOLDS: Final = """
-SELECT k.key, sum(e.held_micros) AS micros FROM dial_attempts a JOIN ledger_entries e ON e.attempt_id = a.id
+SELECT k.key, sum(e.held_micros) AS micros FROM attempts_overview a JOIN ledger_entries e ON e.attempt_id = a.id
 JOIN accounts k ON k.id = e.account_id
-WHERE a.state = 'ended' AND a.end_status = 'unresolved' GROUP BY k.key HAVING sum(e.held_micros) > 0
+WHERE (a.state IN ('granted', 'dialing', 'placed') OR a.state = 'ended') AND a.needs IS NOT NULL
+GROUP BY k.key HAVING sum(e.held_micros) > 0
 """
 # A hold made while spent + held + hold exceeded the limit in force then (docs/architecture.md), replayed.
 OVERSPENT_HOLDS: Final = """

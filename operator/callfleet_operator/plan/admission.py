@@ -25,7 +25,7 @@ class AccountView:
     usable: bool = True
     suspended: bool = False
     window_end: datetime | None = None
-    # Of what is held, for calls of which nobody knows how they ended: it may not come back for a day.
+    # Of what is held, for calls whose end or length somebody must find out: it may not come back for days.
     unresolved_micros: int = 0
 
 
@@ -298,7 +298,7 @@ def _plan_call(session: PendingSession, books: _Books) -> None:
 def _await_money(session: PendingSession, hold_micros: int, books: _Books) -> None:
     """Keeps what comes back for a session that could be called at once, or smaller calls would take it for ever.
 
-    Not where enough of it is held for calls that nobody can find: smaller calls would wait for these, too, for a day.
+    Not where enough of it is held until somebody has resolved an attempt: smaller calls would wait for that, too.
     """
     for account in (books.accounts[key] for key in session.accounts):
         kept = account.spent_micros + account.unresolved_micros

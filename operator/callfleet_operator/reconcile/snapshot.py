@@ -55,9 +55,9 @@ async def take_snapshot(
     began = context.now()  # before any account is named by its window: midnight may come between
     waiting, unserved = _waiting(context, attempts)
     pending = await _with_what_postgres_knows(context, waiting)
-    # A query only while some call has ended and is not settled.
-    ended = any(item.state == "ended" for item in attempts)
-    unresolved = await context.ledger.unresolved_holds() if ended else {}
+    # A query only while some call is begun and not settled.
+    begun = any(item.state != "granted" for item in attempts)
+    unresolved = await context.ledger.unresolved_holds() if begun else {}
     accounts = {
         balance.key: AccountView(
             balance.currency,

@@ -26,7 +26,7 @@ TIMEOUT_S = 30
 # What docs/states.md says of each, in a line.
 ADVICE: Final[Mapping[Reason, str]] = {
     Reason.SUSPENDED: "set suspend: false on the Campaign, or on the Budget; after an overrun correct the prices, then"
-    " use `callfleet ledger overruns`",
+    " change each Campaign and Budget that says so, or use `callfleet ledger overruns clear`",
     Reason.RETRY_SCHEDULED: "nothing to do: the last attempt reached nobody, the next is at that time",
     Reason.STOPPED: "everything is stopped: see the Campaign's summary, and `callfleet ledger recovery`",
     Reason.NO_CONSENT: "add the contact's consent to its list, if it was given",

@@ -142,6 +142,9 @@ class MemoryLedger(Ledger):
         own = key.split("/", 1)[1]
         return self._balance(own) if own in self._books.accounts else None
 
+    async def balances_of(self, *, namespace: str, kind: str, name: str, at: datetime) -> list[Balance]:
+        return [item for item in await self.balances(at) if (item.kind, item.name) == (kind, name)]
+
     def _balance(self, key: str) -> Balance:
         each = self._books.accounts[key]
         namespace = "" if each.owner.kind == "Installation" else NAMESPACE

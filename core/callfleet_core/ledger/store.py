@@ -186,6 +186,16 @@ class Ledger:
             row = (await connection.execute(text(query), {"key": key})).mappings().one_or_none()
             return None if row is None else Balance(**row)
 
+    async def balances_of(self, *, namespace: str, kind: str, name: str, at: datetime) -> list[Balance]:
+        """An object's accounts whose window is not over then."""
+        query = (
+            f"SELECT {_BALANCE_COLUMNS} FROM accounts WHERE namespace = :namespace AND kind = :kind AND name = :name"  # noqa: S608  # names of our own
+            " AND (window_end IS NULL OR window_end > :at) ORDER BY id"
+        )
+        asked = {"namespace": namespace, "kind": kind, "name": name, "at": at}
+        async with self._engine.connect() as connection:
+            return [Balance(**row) for row in (await connection.execute(text(query), asked)).mappings()]
+
     async def unsettled_attempts(self, after: Attempt | None = None) -> list[Attempt]:
         """Attempts that are granted, dialing, placed or ended, and settled ones with late evidence; the oldest first.
 

@@ -27,6 +27,7 @@ class AccountView:
     window_end: datetime | None = None
     # Of what is held, for calls whose end or length somebody must find out: it may not come back for days.
     unresolved_micros: int = 0
+    why_suspended: str = ""
 
 
 @dataclass(frozen=True)
@@ -349,7 +350,7 @@ def _money_wait(session: PendingSession, hold_micros: int, books: _Books) -> Wai
         if account.currency != session.currency:
             return Wait(session, Reason.CURRENCY_MISMATCH)
         if account.suspended:
-            return Wait(session, Reason.SUSPENDED)
+            return Wait(session, Reason.SUSPENDED, message=account.why_suspended)
         if account.limit_micros is None:
             continue
         spent_out = account.spent_micros + hold_micros - account.limit_micros

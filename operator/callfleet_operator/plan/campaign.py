@@ -13,10 +13,12 @@ from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.ledger import Balance
 from callfleet_core.money import format_micros, parse_micros
 from callfleet_core.runs import RunCounts
+from callfleet_core.windows import TOTAL
 from callfleet_operator.objects import Campaign, PodProblem, Session, format_time
 from callfleet_operator.plan.lookahead import kept_back
 from callfleet_operator.plan.model import ModelPlan
-from callfleet_operator.plan.session import condition, without_nulls
+from callfleet_operator.plan.session import admission_told, condition, without_nulls
+from callfleet_operator.plan.stops import overrun_told
 
 _SHOWN_OF_A_PROBLEM = 500
 _MONEY_REASONS = {Reason.BUDGET_EXHAUSTED.value, Reason.BUDGET_HELD.value}
@@ -46,7 +48,8 @@ class CampaignView:
     contacts: RunCounts
     sessions: Sequence[Session]
     workers: WorkersView
-    balance: Balance | None
+    # Its own: for each of its windows, and the total.
+    accounts: Sequence[Balance]
     stalled: tuple[str, str] | None
     # Why nobody is called at all while the ledger is being rebuilt.
     recovering: str | None
@@ -62,7 +65,8 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
     states = Counter(item.state for item in sessions)
     total, done = view.contacts.total, view.contacts.done
     waiting = waiting_by_reason(sessions)
-    workers, balance = view.workers, view.balance
+    workers = view.workers
+    total_account = next((item for item in view.accounts if item.time_window == TOTAL.key), None)
     wanted: dict[str, Any] = {
         "observedGeneration": meta.generation,
         "runID": spec.run_id,
@@ -79,8 +83,8 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
         },
         "waiting": waiting,
         "money": {
-            "held": format_micros(balance.held_micros if balance else 0),
-            "spent": format_micros(balance.spent_micros if balance else 0),
+            "held": format_micros(total_account.held_micros if total_account else 0),
+            "spent": format_micros(total_account.spent_micros if total_account else 0),
         },
         "model": {"serving": view.model.serving, "pending": view.model.pending},
         "workers": {"ready": workers.ready, "draining": workers.draining, "slotsFree": workers.slots_free},
@@ -124,19 +128,28 @@ def _summary(waiting: Sequence[dict[str, Any]], view: CampaignView, now: datetim
             return f"{entry['reason']}: {entry['count']} wait, {entry.get('shortfall', '?')} {currency} missing"
     if waiting:
         told = kept_back(view.campaign, view.sessions, view.contacts, now)
-        return (told + "; ".join(_waits(entry, view.workers) for entry in waiting))[:1024]
+        return (told + "; ".join(_waits(entry, view) for entry in waiting))[:1024]
     return "Finished" if view.contacts.done == view.contacts.total else "Calling"
 
 
-def _waits(entry: dict[str, Any], workers: WorkersView) -> str:
-    """How many wait for what; for hours until when, and for a worker with what keeps it from serving."""
-    text = f"{entry['reason']}: {entry['count']} wait"
+def _waits(entry: dict[str, Any], view: CampaignView) -> str:
+    """How many wait for what; for hours until when, and with what stopped an account or keeps a worker from serving."""
+    workers, text = view.workers, f"{entry['reason']}: {entry['count']} wait"
+    if entry["reason"] == Reason.SUSPENDED.value:
+        return "; ".join([text, *_told(Reason.SUSPENDED, view)])
     if entry["reason"] == Reason.OUTSIDE_CALLING_HOURS.value and entry.get("retryAt"):
         return f"{text}, the first until {entry['retryAt']}"
     if entry["reason"] != Reason.NO_CAPACITY.value or workers.problem is None:
         return text
     reason, message = workers.problem
     return f"{text} ({reason}: {message[:_SHOWN_OF_A_PROBLEM]})"
+
+
+def _told(reason: Reason, view: CampaignView) -> list[str]:
+    """What the run's sessions that wait for it say."""
+    run_id = view.campaign.spec.run_id
+    waiting = [item for item in view.sessions if item.spec.run_id == run_id and item.status.get("reason") == reason]
+    return sorted({told for item in waiting if (told := admission_told(item.status))})
 
 
 def _workers_available(view: CampaignView) -> tuple[bool, str, str]:
@@ -173,6 +186,7 @@ def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: date
     exhausted = Reason.BUDGET_EXHAUSTED.value in reasons
     available, missing, trouble = _workers_available(view)
     under_way = () if view.stalled else _under_way(view)
+    overrun, above, remedy = overrun_told("Campaign", view.accounts)
 
     def holds(kind: str, value: bool, yes: str, no: str, message: str = "") -> dict[str, Any]:
         return condition(existing, kind, value, yes if value else no, message, now, view.campaign.meta.generation)
@@ -186,6 +200,7 @@ def _conditions(view: CampaignView, waiting: Sequence[dict[str, Any]], now: date
         holds("ModelReady", view.model.reason == "Serving", view.model.reason, view.model.reason, view.model.message),
         holds("WorkersAvailable", available, "Ready", missing, trouble),
         holds("BudgetExhausted", exhausted, "BudgetExhausted", "MoneyLeft"),
+        holds("Overrun", overrun, above, above, remedy),
         holds("Suspended", view.campaign.spec.suspend, "Suspended", "Active"),
         holds(
             "Finished",

@@ -14,6 +14,7 @@ from datetime import datetime
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.objects import Budget, Campaign, Session, parse_time
+from callfleet_operator.plan.session import admission_told
 from callfleet_operator.plan.terms import priority
 from callfleet_operator.plan.turns import Share, Turns
 
@@ -89,7 +90,6 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
     campaign = next((item for item in cluster.campaigns if item.meta.name == session.spec.campaign), None)
     reason = _reason(session)
     retry_at = _retry_at(session)
-    admitted = next((item for item in session.status.get("conditions") or [] if item["type"] == "Admitted"), None)
     pending = session.state is SessionState.PENDING and not session.meta.deleted and not session.spec.cancel
     line = _line(cluster, session, campaign, now) if campaign and pending else None
     return Explanation(
@@ -98,7 +98,7 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
         campaign=session.spec.campaign,
         state=session.state.value,
         reason=reason,
-        message=admitted["message"] if admitted else "",
+        message=admission_told(session.status),
         shortfall=session.status.get("shortfall"),
         currency=session.spec.currency,
         retry_at=retry_at,

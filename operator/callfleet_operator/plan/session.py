@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,6 +48,11 @@ def condition(
         "observedGeneration": generation,
         "lastTransitionTime": since,
     }
+
+
+def admission_told(status: Mapping[str, Any]) -> str:
+    """What a session's condition Admitted says."""
+    return next((item["message"] for item in status.get("conditions") or [] if item["type"] == "Admitted"), "")
 
 
 def plan_session(

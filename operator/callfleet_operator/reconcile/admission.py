@@ -35,7 +35,7 @@ from callfleet_operator.plan.admission import (
 )
 from callfleet_operator.plan.limits import wanted_in_force
 from callfleet_operator.plan.model import serving_script
-from callfleet_operator.plan.session import Status, admitted_status, pending_status, plan_closed
+from callfleet_operator.plan.session import Status, admission_told, admitted_status, pending_status, plan_closed
 from callfleet_operator.reconcile import budget, installation, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import GRANTED_EVERY_S, is_this_call
@@ -332,7 +332,7 @@ async def _write_unserved(context: Context, unserved: Sequence[Unserved]) -> Non
             context, item.session, pending_status(item.session.status, Reason.SUSPENDED, now, message=item.why)
         )
 
-    news = [item for item in unserved if _message(item.session.status) != item.why]
+    news = [item for item in unserved if admission_told(item.session.status) != item.why]
     await each(news[:MAX_WAITS_A_CYCLE], write)
 
 
@@ -358,17 +358,12 @@ def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
         return True
     if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
         return False
-    if wait.reason in _WITH_CAUSE and wait.message != _message(status):
+    if wait.reason in _WITH_CAUSE and wait.message != admission_told(status):
         return False
     said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
     if said is None or meant is None or wait.reason is not Reason.PACING:
         return bool(said == meant)
     return parse_time(said) > now
-
-
-def _message(status: Mapping[str, Any]) -> str:
-    """What the condition Admitted says."""
-    return next((item["message"] for item in status.get("conditions") or [] if item["type"] == "Admitted"), "")
 
 
 # Reasons with several causes, of which the message says which.

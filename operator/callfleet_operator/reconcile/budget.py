@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callfleet_core.ledger import Balance, LimitResult, account_key
@@ -14,9 +14,9 @@ from callfleet_operator.objects import Budget, Key, Meta, format_time
 from callfleet_operator.plan.limits import counting, limits_now, wanted_in_force
 from callfleet_operator.plan.news import rest_s
 from callfleet_operator.plan.session import condition
+from callfleet_operator.plan.stops import overrun_told
 from callfleet_operator.reconcile import restored, unreadable
 
-LOOK = "correct the price list, then change the Budget or run `callfleet ledger overruns`"
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
 # What keeps an object from being served though the API server took it: reason and message.
@@ -163,19 +163,9 @@ def plan_status(budget: Budget, balances: Sequence[tuple[Window, Balance]], cont
             holds("Reconciling", False, "InForce", ""),
             holds("Stalled", False, "InForce", ""),
             holds("Exhausted", bool(spent_out), "SpentOut" if spent_out else "MoneyLeft", exhausted),
-            _overrun(holds, [balance for _, balance in balances if balance.overrun]),
+            holds("Overrun", *overrun_told("Budget", [balance for _, balance in balances])),
         ],
     }
-
-
-def _overrun(holds: Callable[[str, bool, str, str], dict[str, Any]], overrun: Sequence[Balance]) -> dict[str, Any]:
-    """Whether a call cost more than was held for it, or one of its meters ran beyond its cap: no more is held then."""
-    meters = sorted({meter for balance in overrun for meter in balance.overrun_meters})
-    if meters:
-        return holds("Overrun", True, "AboveCap", f"beyond what was held for: {', '.join(meters)}; {LOOK}")
-    if overrun:
-        return holds("Overrun", True, "AboveHold", f"a call cost more than was held for it; {LOOK}")
-    return holds("Overrun", False, "WithinHolds", "")
 
 
 def _window(window: Window, balance: Balance, limit: int) -> dict[str, Any]:

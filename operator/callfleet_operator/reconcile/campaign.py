@@ -10,7 +10,7 @@ import structlog
 
 from callfleet_core.api.callsession import SessionState
 from callfleet_core.contactlist import ContactListError
-from callfleet_core.ledger import LimitResult, account_key
+from callfleet_core.ledger import LimitResult
 from callfleet_core.money import parse_micros
 from callfleet_core.runs import Run, RunContact
 from callfleet_core.windows import TimeZoneError
@@ -226,7 +226,7 @@ async def _write_status(context: Context, campaign: Campaign, limit: LimitResult
         contacts=await context.runs.counts(contacts.run_of(campaign)),
         sessions=context.store.sessions_of(namespace, name),
         workers=workers_view(context, campaign, attempts),
-        balance=await context.ledger.balance(account_key(namespace, "Campaign", name)),
+        accounts=await context.ledger.balances_of(namespace=namespace, kind="Campaign", name=name, at=context.now()),
         stalled=_stalled(limit),
         recovering=context.trust.recovering,
         contacts_problem=problem,

@@ -27,6 +27,7 @@ from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time, why_unserved
 from callfleet_operator.plan.slots import packed_slots
+from callfleet_operator.plan.stops import why_stopped
 from callfleet_operator.plan.terms import ceiling_micros, priority, time_limit_s
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
@@ -68,6 +69,7 @@ async def take_snapshot(
             suspended=balance.suspended or balance.overrun,
             window_end=balance.window_end,
             unresolved_micros=unresolved.get(balance.key, 0),
+            why_suspended=why_stopped(balance),
         )
         for balance in await context.ledger.balances(began)
     }

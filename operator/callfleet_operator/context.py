@@ -73,6 +73,14 @@ class Turns:
 
 
 @dataclass
+class Retold:
+    """Which waiting session was told last what has moved, and when (plan/told)."""
+
+    last: tuple[str, str] | None = None
+    at: datetime | None = None
+
+
+@dataclass
 class Walk:
     """How far the walk over open attempts has come (reconcile/attempts); it takes so many at a time."""
 
@@ -149,6 +157,7 @@ class Context:
     loaded_contacts: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     turns: Turns = field(default_factory=Turns)
+    retold: Retold = field(default_factory=Retold)
     walk: Walk = field(default_factory=Walk)
     # By carrier account: calls that the walk has passed, and that are still to be looked after; how many are at it.
     calls: dict[str, dict[UUID, Attempt]] = field(default_factory=dict)

@@ -11,6 +11,9 @@ from tests.integration.operator_parts import Operator
 from tests.integration.test_admission_queue import begin, body, cycle, ready_pod
 from tests.integration.waiting_parts import called, change, ledger, shared_budget, states
 
+from callfleet_operator.plan.told import RETOLD_EVERY
+from callfleet_operator.reconcile import admission
+
 
 async def test_a_shorter_call_ends_the_wait_for_the_per_call_limit(admitting: Operator, namespace: str) -> None:
     call = {"from": ["+15550100199"], "maxDurationSeconds": 300}
@@ -86,3 +89,31 @@ async def test_a_large_call_that_waits_for_money_that_only_a_person_can_free_sto
     await change(admitting, namespace, "large", {"suspend": False})
     # 0.172 is free, and the large call cannot be made before somebody has resolved the first small one's attempt.
     assert Counter(states(await cycle(admitting, namespace))) == {"BudgetHeld": 1, "Admitted": 2, "Pacing": 1}
+
+
+async def test_everybody_is_told_why_they_wait_while_money_comes_and_goes(
+    admitting: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each settlement changes what each of those lacks who were told already."""
+    monkeypatch.setattr(admission, "MAX_WAITS_A_CYCLE", 4)
+    admitting.apply(shared_budget(namespace, "0.05"))
+    await begin(admitting, namespace, body(namespace, "spring", 0, people=10))
+    await ready_pod(admitting, namespace)
+    for _ in range(10):
+        sessions = await cycle(admitting, namespace)
+        await spend(admitting, namespace)
+    assert states(sessions) == ["BudgetExhausted"] * 10
+    later = admitting.context.now() + RETOLD_EVERY
+    admitting.context.now = lambda: later
+    sessions = await cycle(admitting, namespace)
+    assert {item.status["shortfall"] for item in sessions} == {"0.05"}
+    await spend(admitting, namespace)
+    assert await cycle(admitting, namespace) == sessions  # a number waits for its turn
+
+
+async def spend(running: Operator, namespace: str) -> None:
+    """Somebody else's call is settled."""
+    key = f"{namespace}/Budget/all/total"
+    async with running.context.engine.begin() as connection:
+        statement = text("UPDATE accounts SET spent_micros = spent_micros + 1000 WHERE key = :key")
+        await connection.execute(statement, {"key": key})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from callfleet_core.api.callsession import Reason
@@ -115,7 +115,8 @@ class Wait:
     """Leave this session pending, for this reason. `shared`: it is in line for what others have.
 
     `or_says`: another reason that is as true. Whoever says it already is left alone: a reason that comes and goes with
-    every call would be a write for each of thousands in line.
+    every call would be a write for each of thousands in line. `may_say`: messages of the same reason that come and go,
+    too.
     """
 
     session: PendingSession
@@ -125,6 +126,7 @@ class Wait:
     message: str = ""
     shared: bool = False
     or_says: Reason | None = None
+    may_say: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -176,6 +178,8 @@ def plan_openings(snapshot: Snapshot, now: datetime) -> dict[tuple[str, str], da
     return openings
 
 
+_OWN_PACE = "the campaign's own pace (pacing.callsPerSecond)"
+_CARRIER_FULL = "the carrier account takes no more calls at once"
 # What a session says while nothing but a slot or its turn is missing.
 WANTS_A_SLOT = frozenset({Reason.NO_CAPACITY, Reason.PACING, Reason.NUMBER_BUSY})
 
@@ -268,20 +272,25 @@ def _pacing(
     if closed is not None:
         return closed
     admitted = books.admitted[session.campaign]
-    or_says = None if books.slots[session.pool] else Reason.NO_CAPACITY
     if campaign.share.open_calls + admitted >= campaign.max_concurrent:
-        message = f"{campaign.max_concurrent} calls of the campaign are open (pacing.maxConcurrent)"
-        return Wait(session, Reason.PACING, message=message, or_says=or_says)
+        return _paced(session, campaign, books, _calls_are_open(campaign))
     if campaign.pace is not None and not campaign.pace.allows(admitted, now):
         retry_at = campaign.pace.dials_at(admitted + books.paced[session.campaign], now)
         books.paced[session.campaign] += 1
-        return Wait(
-            session, Reason.PACING, retry_at=retry_at, message="the campaign's own pace (pacing.callsPerSecond)"
-        )
+        return replace(_paced(session, campaign, books, _OWN_PACE), retry_at=retry_at, or_says=None)
     if _is_carrier_full(session, snapshot, books):
-        message = "the carrier account takes no more calls at once"
-        return Wait(session, Reason.PACING, message=message, shared=True, or_says=or_says)
+        return replace(_paced(session, campaign, books, _CARRIER_FULL), shared=True)
     return None
+
+
+def _paced(session: PendingSession, campaign: CampaignView, books: _Books, message: str) -> Wait:
+    limits = {_calls_are_open(campaign), _CARRIER_FULL} | (set() if campaign.pace is None else {_OWN_PACE})
+    or_says = None if books.slots[session.pool] else Reason.NO_CAPACITY
+    return Wait(session, Reason.PACING, message=message, or_says=or_says, may_say=frozenset(limits))
+
+
+def _calls_are_open(campaign: CampaignView) -> str:
+    return f"{campaign.max_concurrent} calls of the campaign are open (pacing.maxConcurrent)"
 
 
 def _is_carrier_full(session: PendingSession, snapshot: Snapshot, books: _Books, more: int = 0) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from callfleet_core.runs import Run
 from callfleet_operator.apiserver import ConflictError, RefusedError
 from callfleet_operator.context import Context
 from callfleet_operator.metrics import ADMISSIONS, CYCLE_SECONDS
-from callfleet_operator.objects import Key, PodProblem, Session, format_time, parse_time
+from callfleet_operator.objects import Key, PodProblem, Session
 from callfleet_operator.pause import pause_point
 from callfleet_operator.plan.admission import (
     Admit,
@@ -36,6 +35,7 @@ from callfleet_operator.plan.admission import (
 from callfleet_operator.plan.limits import wanted_in_force
 from callfleet_operator.plan.model import serving_script
 from callfleet_operator.plan.session import Status, admission_told, admitted_status, pending_status, plan_closed
+from callfleet_operator.plan.told import RETOLD_EVERY, News, in_turn, message_of, news_of
 from callfleet_operator.reconcile import budget, installation, protection, witness
 from callfleet_operator.reconcile import campaign as campaigns
 from callfleet_operator.reconcile.session import GRANTED_EVERY_S, is_this_call
@@ -301,19 +301,27 @@ def _refused(admit: Admit, answer: HoldAnswer) -> Wait:
 
 
 async def _write_waits(context: Context, waits: Sequence[Wait], sessions: Mapping[tuple[str, str], Session]) -> None:
-    """Writes what is not said yet; what is left over comes in the next cycle, after whoever can be admitted then."""
-    news = [wait for wait in waits if not _says_so(sessions[wait.session.key].status, wait, context.now())]
-    await each(news[:MAX_WAITS_A_CYCLE], lambda wait: _write_wait(context, sessions[wait.session.key], wait))
-    if len(news) > MAX_WAITS_A_CYCLE:
+    """Writes what is untrue; what is left over comes in the next cycle, after whoever can be admitted then.
+
+    What has only moved is written when nothing else is to be.
+    """
+    now, retold = context.now(), context.retold
+    news: dict[News, list[Wait]] = {kind: [] for kind in News}
+    for wait in waits:
+        news[news_of(sessions[wait.session.key].status, wait, now)].append(wait)
+    chosen = news[News.UNTRUE][:MAX_WAITS_A_CYCLE]
+    if len(chosen) < len(news[News.UNTRUE]):
         context.queue.add(Key("Admission"))
+    elif news[News.MOVED] and (retold.at is None or now - retold.at >= RETOLD_EVERY):
+        chosen += in_turn(news[News.MOVED], retold.last)
+        retold.last, retold.at = chosen[-1].session.key, now
+    await each(chosen, lambda wait: _write_wait(context, sessions[wait.session.key], wait))
 
 
 async def _write_wait(context: Context, session: Session, wait: Wait) -> None:
-    now, status = context.now(), session.status
-    if _says_so(status, wait, now):
+    now, status, message = context.now(), session.status, message_of(wait)
+    if news_of(status, wait, now) is News.NONE:
         return
-    shortfall = _shortfall(wait)
-    message = f"{shortfall} {wait.session.currency} missing" if shortfall else wait.message
     wanted = pending_status(
         status, wait.reason, now, shortfall_micros=wait.shortfall_micros, retry_at=wait.retry_at, message=message
     )
@@ -348,26 +356,6 @@ async def _write(context: Context, session: Session, wanted: Status) -> bool:
     return True
 
 
-def _shortfall(wait: Wait) -> str | None:
-    return None if wait.shortfall_micros is None else format_micros(wait.shortfall_micros)
-
-
-def _says_so(status: Mapping[str, Any], wait: Wait, now: datetime) -> bool:
-    """Whether the status says this already. An expected time that moves is written again once it has passed."""
-    if wait.or_says is not None and status.get("reason") == wait.or_says.value:
-        return True
-    if (status.get("reason"), status.get("shortfall")) != (wait.reason.value, _shortfall(wait)):
-        return False
-    if wait.reason in _WITH_CAUSE and wait.message != admission_told(status):
-        return False
-    said, meant = status.get("retryAt"), format_time(wait.retry_at) if wait.retry_at else None
-    if said is None or meant is None or wait.reason is not Reason.PACING:
-        return bool(said == meant)
-    return parse_time(said) > now
-
-
-# Reasons with several causes, of which the message says which.
-_WITH_CAUSE = {Reason.OUTSIDE_CALLING_HOURS, Reason.SUSPENDED}
 # Reasons that somebody may want to act on; the others come and go by themselves.
 _TOLD = {
     Reason.BUDGET_EXHAUSTED,

@@ -346,11 +346,12 @@ def _unfit(session: PendingSession, snapshot: Snapshot, now: datetime) -> Wait |
 def _money_wait(session: PendingSession, hold_micros: int, books: _Books) -> Wait | None:
     """The strongest reason why an account cannot take the hold: spent out before merely held.
 
-    A window that is spent out is tried again when it ends; with several, when the last of them does.
+    A window that is spent out is tried again when it ends; with several, when the last of them does. No window that
+    comes has room for a call above its whole limit.
     """
     if session.ceiling_micros is not None and hold_micros > session.ceiling_micros:
         return Wait(session, Reason.PER_CALL_LIMIT, hold_micros - session.ceiling_micros)
-    exhausted, held = 0, 0
+    exhausted, held, never = 0, 0, ""
     ends: list[datetime | None] = []
     for key in session.accounts:
         account = books.accounts.get(key)
@@ -365,11 +366,14 @@ def _money_wait(session: PendingSession, hold_micros: int, books: _Books) -> Wai
         spent_out = account.spent_micros + hold_micros - account.limit_micros
         exhausted = max(exhausted, spent_out)
         held = max(held, _missing_micros(key, hold_micros, books))
+        if hold_micros > account.limit_micros:
+            never = f"this call alone may cost more than the whole limit of {key}: raise it, or make calls shorter"
         if spent_out > 0:
             ends.append(account.window_end)
     if exhausted > 0:
         known = [end for end in ends if end is not None]
-        return Wait(session, Reason.BUDGET_EXHAUSTED, exhausted, max(known) if len(known) == len(ends) else None)
+        retry_at = None if never or len(known) < len(ends) else max(known)
+        return Wait(session, Reason.BUDGET_EXHAUSTED, exhausted, retry_at, message=never)
     if held > 0:
         return Wait(session, Reason.BUDGET_HELD, held, shared=True)
     return None

@@ -109,6 +109,14 @@ def test_a_spent_out_window_is_tried_again_when_it_ends() -> None:
     assert decide("day", "total").retry_at is None  # a total never comes back by itself
 
 
+def test_a_call_that_no_window_can_ever_take_is_not_promised_the_next_one() -> None:
+    account = AccountView("USD", HOLD - 6_000, 0, 0, window_end=NOW + timedelta(hours=15))
+    (decision,) = plan_admissions(replace(snapshot(session(0)), accounts={"budget": account}), NOW)
+    assert isinstance(decision, Wait)
+    assert (decision.reason, decision.shortfall_micros, decision.retry_at) == (Reason.BUDGET_EXHAUSTED, 6_000, None)
+    assert "more than the whole limit of budget" in decision.message
+
+
 def test_hard_reasons_come_before_money() -> None:
     cases = {
         "NoConsent": session(0, refusal=Reason.NO_CONSENT),

@@ -250,14 +250,15 @@ WHERE version = :version AND position >= :start AND position < :end
 {_KEEP_PLACE}
 """  # noqa: S608  # as above
 
-# Whom nobody tried is forgotten. Who was tried stays, and is done: there is no other attempt, and what becomes of one
-# that is still open is written when it ends.
+# Whom nobody tried is forgotten, also with a grant: it is revoked a moment later, and should it be dialled before that,
+# its attempt keeps the person from being called again. Who was tried stays, and is done: there is no other attempt, and
+# what becomes of one that is still open is written when it ends.
 _LEAVE = f"""
 WITH gone AS MATERIALIZED (
     SELECT l.contact_id FROM campaign_contacts l WHERE {_MINE} AND l.finished_at IS NULL AND %s LIMIT :page
 ), tried AS MATERIALIZED (
     SELECT a.contact_id, bool_or(a.state <> 'settled') AS is_open FROM dial_attempts a JOIN gone USING (contact_id)
-    WHERE {_MINE} AND a.state <> 'revoked' GROUP BY a.contact_id
+    WHERE {_MINE} AND a.state NOT IN ('granted', 'revoked') GROUP BY a.contact_id
 ), closed AS (
     UPDATE campaign_contacts l SET finished_at = clock_timestamp(),
         state = CASE WHEN t.is_open THEN l.state ELSE 'Canceled' END,

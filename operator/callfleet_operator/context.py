@@ -141,7 +141,7 @@ class Context:
     refused: set[Key] = field(default_factory=set)
     # The keys of the accounts of uncovered calls whose limits PostgreSQL has.
     uncovered: tuple[str, ...] = ()
-    # UIDs of waiting sessions that were deleted because their Campaign makes another run now.
+    # UIDs of waiting sessions that were deleted because their Campaign makes another run now, or their person left it.
     put_aside: set[str] = field(default_factory=set)
     # Sessions whose last write failed: namespace, name, and the resourceVersion that it had seen.
     stale: Lately[tuple[str, str, str]] = field(default_factory=lambda: Lately(STALE_FOR))

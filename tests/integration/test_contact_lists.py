@@ -19,6 +19,7 @@ from tests.integration.books import (
     RUN,
     SUBJECTS,
     Books,
+    billed,
     number,
     open_books,
 )
@@ -183,6 +184,24 @@ async def test_who_leaves_after_a_try_is_done_and_not_tried_again(books: Books, 
     await books.runs.take_list(MINE, LIST)
     assert await in_run(books) == [person(3)]
     assert (await books.hold(1, number=2)).result is HoldResult.CLOSED
+
+
+async def test_who_leaves_with_a_grant_may_come_back_and_is_called_once(books: Books, lists: ContactLists) -> None:
+    await put(lists, agrees(1), agrees(2))
+    await books.runs.take_list(MINE, LIST)
+    await put(lists, agrees(2), name="another")  # states their consent, too
+    granted, late = await books.held(1), await books.held(2)
+    await put(lists, agrees(3))
+    await books.runs.take_list(MINE, LIST)
+    assert await books.runs.counts(MINE) == RunCounts(total=1, done=0)
+    await books.ledger.revoke(granted, "Unlisted")
+    await books.dialed(late)  # before its grant could be revoked
+    await books.ended(late)
+    await books.ledger.settle(late, billed(70))
+    await put(lists, agrees(1), agrees(2))
+    await books.runs.take_list(MINE, LIST)
+    assert (await books.hold(1)).result is HoldResult.HELD
+    assert (await books.hold(2, number=2, max_attempts=3)).result is HoldResult.CLOSED
 
 
 async def test_a_deleted_list_takes_its_consents_with_it_and_calls_nobody(books: Books, lists: ContactLists) -> None:

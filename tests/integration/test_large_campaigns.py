@@ -209,4 +209,4 @@ async def test_who_left_the_list_loses_a_grant_that_was_not_dialled(
     running.server.patch_status(namespace, session.meta.name, {"state": "Pending", "attempt": None})
     campaign = await running.reconcile(namespace, NAME)
     assert waiting(running, namespace) == ids(namespace, 1)
-    assert campaign["status"]["contacts"]["total"] == 2  # the one who was granted a call stays on the record
+    assert campaign["status"]["contacts"]["total"] == 1

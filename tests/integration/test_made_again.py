@@ -1,4 +1,4 @@
-"""A Campaign is deleted and made again under its name: who waited stays due, who was taken out is not called."""
+"""A Campaign is deleted and made again, or its list: who waited stays due, who was taken out is not called."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from tests.integration.operator_parts import GROUP, Operator
+from tests.integration.books import CONSENT, SUBJECTS, number
+from tests.integration.operator_parts import GROUP, Operator, campaign_body
 from tests.integration.test_admission_queue import MERGE, begin, body, cycle, ready_pod
 from tests.integration.waiting_parts import called, states
 
+from callfleet_core.contactlist import read_contacts
+from callfleet_core.lists import ContactLists
 from callfleet_operator.objects import Key
-from callfleet_operator.reconcile import campaign
+from callfleet_operator.reconcile import attempts, campaign
 
 RETRIED: dict[str, Any] = {"pacing": {"maxConcurrent": 1}, "attempts": {"max": 2, "retryAfterMinutes": {"busy": 60}}}
 
@@ -114,3 +117,28 @@ async def test_whoever_is_taken_out_of_a_run_stays_out(admitting: Operator, name
     await begin(admitting, namespace, spring)
     assert await counts(admitting, namespace) == (2, 1)
     assert names(admitting, namespace) == [second]
+
+
+async def test_somebody_may_come_back_who_left_a_list_with_a_grant_that_was_never_dialled(
+    admitting: Operator, namespace: str
+) -> None:
+    lists, context = ContactLists(admitting.context.engine), admitting.context
+
+    async def put(*indexes: int) -> None:
+        lines = [f"{number(i)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n" for i in indexes]
+        rows = read_contacts(["phone,consent_kind,consent_source,consent_time\n", *lines])
+        await lists.import_rows(namespace, "people", rows, SUBJECTS)
+        for _ in range(3):
+            await admitting.reconcile(namespace, "spring")
+            await attempts.reconcile(context)
+            await admitting.tend_sessions(namespace)
+
+    listed = {"contacts": {"listRef": {"name": "people"}}, "worker": {"slotsPerWorker": 4}}
+    admitting.apply(campaign_body(namespace, "spring", **listed))
+    await put(1, 2)
+    await ready_pod(admitting, namespace)
+    assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2
+    await put(2)  # by mistake
+    await put(1, 2)
+    assert await counts(admitting, namespace) == (2, 0)
+    assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2

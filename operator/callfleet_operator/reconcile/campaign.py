@@ -203,8 +203,7 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
         if UUID(session.spec.contact_id) not in left and session.spec.run_id == run.run_id:
             continue
         if session.state is SessionState.PENDING:
-            if session.spec.run_id != run.run_id:
-                context.put_aside.add(session.meta.uid)
+            context.put_aside.add(session.meta.uid)
             await context.kube.delete_session(session.meta)
         elif attempt := (session.status.get("attempt") or {}).get("id"):
             # What is dialled already goes on; what is not becomes Pending again, and is dropped then.

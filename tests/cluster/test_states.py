@@ -108,7 +108,7 @@ def test_money_that_is_held_for_another_call_is_waited_for(seen: Seen) -> None:
     assert (held["state"], held["shortfall"]) == ("Pending", HOLD)
     first, second = _attempts(seen.world, "held")
     assert second["granted_at"] >= first["settled_at"]
-    (row,) = seen.world.rows("SELECT * FROM accounts WHERE namespace = %(namespace)s AND name = 'for-one'")
+    row = seen.world.limited("name = 'for-one'")
     assert (row["held_micros"], row["spent_micros"]) == (0, 0)
 
 
@@ -139,7 +139,7 @@ def test_a_dial_that_nobody_knows_of_is_never_repeated_and_keeps_its_money(seen:
     (attempt,) = _attempts(seen.world, "lost")
     assert (attempt["state"], attempt["end_status"], attempt["lookups_empty"]) == ("ended", "unresolved", 2)
     assert seen.world.carrier_calls(LOST) == []
-    (row,) = seen.world.rows("SELECT * FROM accounts WHERE namespace = %(namespace)s AND name = 'plenty'")
+    row = seen.world.limited("name = 'plenty'")
     assert row["held_micros"] == attempt["hold_micros"]  # for a day: evidence may still come
 
 

@@ -129,7 +129,12 @@ class World:
 
     def budget_balance(self) -> dict[str, Any]:
         """The namespace's budget in the ledger."""
-        (row,) = self.rows("SELECT * FROM accounts WHERE namespace = %(namespace)s AND kind = 'Budget'")
+        return self.limited("kind = 'Budget'")
+
+    def limited(self, where: LiteralString) -> dict[str, Any]:
+        """The one account with a limit, of those that are so."""
+        query = "SELECT * FROM accounts WHERE namespace = %(namespace)s AND limit_micros IS NOT NULL AND "
+        (row,) = self.rows(query + where)
         return row
 
     def carrier_calls(self, to: str, login: tuple[str, str] | None = None) -> list[dict[str, Any]]:

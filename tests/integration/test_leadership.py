@@ -192,7 +192,7 @@ async def test_a_changed_limit_is_in_force_within_two_seconds(pair: Operators) -
     }  # fmt: skip
     path = f"{GROUP}/default/budgets"
     await asyncio.to_thread(pair.server.request, "POST", path, body)
-    limit = "SELECT limit_micros FROM accounts WHERE name = :name"
+    limit = "SELECT limit_micros FROM accounts WHERE name = :name AND time_window = 'total'"
     await until(lambda: pair.books.sql(limit, name=name), (5_000_000).__eq__, 15)
     for total, micros in (("0.01", 10_000), ("7.00", 7_000_000)):
         wanted = {"spec": {"limits": {"total": total}}}

@@ -36,7 +36,12 @@ def list_overruns(
 
 @overruns_app.command("clear")
 def clear(
-    accounts: Annotated[list[str], typer.Argument(metavar="ACCOUNT...", help="From `callfleet ledger overruns`.")],
+    accounts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ACCOUNT...", help="From `callfleet ledger overruns`; NAMESPACE/KIND/NAME: all of an object's."
+        ),
+    ],
     actor: Annotated[str, typer.Option(envvar="CALLFLEET_ACTOR", help="Who has looked; kept in the audit log.")],
     reason: Annotated[str, typer.Option(help="What was wrong, and is right now; kept in the audit log.")],
     database_url: AuditorUrl = "",

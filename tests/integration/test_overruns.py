@@ -156,6 +156,21 @@ async def test_the_installations_own_account_goes_on_once_somebody_has_looked(bo
     assert (await books.hold(1, accounts=accounts)).result is HoldResult.HELD
 
 
+async def test_an_objects_name_stands_for_all_of_its_windows_and_for_nobody_elses(books: Books) -> None:
+    await books.limit(LIMIT, window=day(0))
+    mine = (key_of(TOTAL), key_of(day(0)))
+    attempt = await books.held(accounts=(CAMPAIGN_KEY, *mine))
+    await books.dialed(attempt)
+    await overrun(books, attempt)
+    desk = OverrunDesk(books.engine)
+    assert [item.account for item in await desk.list()] == sorted((CAMPAIGN_KEY, *mine))
+    await desk.clear([f"{NAMESPACE}/Budget/{BUDGET}"], "Ada", "a new price list")
+    assert [item.account for item in await desk.list()] == [CAMPAIGN_KEY]
+    with pytest.raises(CallFleetError, match=f"{NAMESPACE}/Budget/{BUDGET} is no account that is overrun"):
+        await desk.clear([f"{NAMESPACE}/Budget/{BUDGET}", CAMPAIGN_KEY], "Ada", "a new price list")
+    assert [item.account for item in await desk.list()] == [CAMPAIGN_KEY]
+
+
 async def test_a_deleted_budget_is_nobodys_to_look_at(books: Books) -> None:
     await overrun(books, await placed(books, TOTAL))
     await books.ledger.close_account(namespace=NAMESPACE, kind="Budget", name=BUDGET)

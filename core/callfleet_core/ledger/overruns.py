@@ -48,13 +48,16 @@ class OverrunDesk:
     async def clear(self, accounts: Sequence[str], actor: str, reason: str) -> None:
         """Lets accounts go on, in all windows of their kind, all of them or none. Audited.
 
-        Raises NotOverrunError, with nothing changed, where one of them is not overrun, and WordMissingError.
+        An object (namespace/kind/name) stands for all of its accounts that are stopped. Raises NotOverrunError, with
+        nothing changed, where one of them is not overrun, and WordMissingError.
         """
         who, why = word(actor, reason)
         async with self._engine.begin() as connection:
+            stopped = [Overrun(**row) for row in (await connection.execute(text(_LIST))).mappings()]
+            named = [key for given in dict.fromkeys(accounts) for key in _accounts_of(given, stopped)]
             answer = await connection.execute(
                 text("SELECT overrun_clear(:accounts, :actor, :reason)"),
-                {"accounts": list(dict.fromkeys(accounts)), "actor": who, "reason": why},
+                {"accounts": list(dict.fromkeys(named)), "actor": who, "reason": why},
             )
             fine: list[str] = answer.scalar_one()
         if fine:
@@ -62,6 +65,11 @@ class OverrunDesk:
                 f"nothing was changed: {', '.join(fine)} is no account that is overrun; `callfleet ledger overruns`"
                 " lists those that are"
             )
+
+
+def _accounts_of(given: str, stopped: Sequence[Overrun]) -> Sequence[str]:
+    mine = [item.account for item in stopped if f"{item.namespace}/{item.kind}/{item.name}" == given]
+    return mine or [given]
 
 
 _LIST = f"SELECT {', '.join(Overrun.__dataclass_fields__)} FROM overruns() ORDER BY account"  # noqa: S608  # ours

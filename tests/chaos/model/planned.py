@@ -176,6 +176,7 @@ class PlannedMachine(LedgerMachine):
     def _put_limits_in_force(self) -> None:
         for owner, limits in self.limits.items():
             for window, micros in limits_now(limits, limits.zone, self.books.now).items():
+                self.taken[owner].discard(window.key)
                 if self._limit(0, owner, window, limit=micros, generation=self.generations[owner]) == MISMATCH:
                     self.taken[owner].add(window.key)
                     self._limit(0, owner, beside(window), limit=micros, generation=self.generations[owner])

@@ -22,7 +22,8 @@ BURST = 2000.0
 REQUEST_TIMEOUT_S = 15
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # 429: how often a request is made again, and how long the server may keep everybody waiting for it. A read may be asked
 # again after any answer of a server that is busy or going.
 _TOO_MANY = 429
@@ -103,7 +104,7 @@ class Requests:
     async def find_meta(self, path: str) -> dict[str, Any] | None:
         """An object's metadata alone, or None where there is none."""
         try:
-            found = await self.request("GET", path, accept=_METADATA)
+            found = await self.request("GET", path, accept=METADATA)
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -155,16 +156,16 @@ class Requests:
         await self._bucket.take()
         return await self.request(method, path, body=body, content_type=content_type)
 
-    async def ask(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+    async def ask(self, path: str, query: Mapping[str, str], accept: str = _JSON) -> dict[str, Any]:
         """A read that waits, as long as it is asked to, where the server is busy. Raises ApiException."""
         for _ in range(_TURNED_AWAY_AT_MOST):
             try:
-                return await self.request("GET", path, query=query)
+                return await self.request("GET", path, query=query, accept=accept)
             except ApiException as error:
                 if error.status not in _BUSY:
                     raise
                 await asyncio.sleep(_retry_after_s(error))
-        return await self.request("GET", path, query=query)
+        return await self.request("GET", path, query=query, accept=accept)
 
     async def request(
         self,

@@ -16,8 +16,11 @@ from callfleet_operator.watches import Watches
 class Lists(Protocol):
     """The part of `kube.Kube` that it needs."""
 
-    def pages(self, kind: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
-        """Every object of a kind, page by page, each with the resourceVersion of the whole list."""
+    def pages(
+        self, kind: str, knows: Callable[[dict[str, Any], int], bool] | None = None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        """Every object of a kind, page by page, each with the resourceVersion of the whole list; of what is known, by
+        its metadata and that version, the rest may be left out."""
         ...
 
 
@@ -44,7 +47,7 @@ async def _audit(
     kube: Lists, kind: str, store: Store, watches: Watches, changed: Callable[[Iterable[Key]], None]
 ) -> None:
     listing = store.listing(kind)
-    async for bodies, version in kube.pages(kind):
+    async for bodies, version in kube.pages(kind, listing.knows if store.newest(kind) else None):
         if listing.is_of_the_past(version):
             watches.forget(kind)
         watches.listed(kind, bodies, asyncio.get_running_loop().time())

@@ -7,7 +7,7 @@ forcing its view.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from callfleet_core.api import API_VERSION, GROUP, VERSION
 from callfleet_operator.apiserver import (
     MERGE_PATCH,
+    METADATA_LIST,
     ConflictError,
     ListExpiredError,
     RefusedError,
@@ -24,8 +25,11 @@ from callfleet_operator.apiserver import (
     conflicts,
 )
 from callfleet_operator.objects import POOL_LABEL, Meta, format_time
+from callfleet_operator.together import each
 
 LIST_CHUNK = 500
+# Of a page's objects that are not known so many are read one by one; of more, the page is listed whole.
+READ_ALONE = 25
 PLURALS = {"Campaign": "campaigns", "CallSession": "callsessions", "Budget": "budgets"}
 _OURS = {"app.kubernetes.io/managed-by": "callfleet"}
 _GROUP_PATH = f"/apis/{GROUP}/{VERSION}"
@@ -35,10 +39,13 @@ _LEASES = "/apis/coordination.k8s.io/v1/namespaces"
 class Kube(Requests):
     """Reads and writes of the operator, as JSON: what goes out is what manifests.py made."""
 
-    async def pages(self, kind: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+    async def pages(
+        self, kind: str, knows: Callable[[dict[str, Any], int], bool] | None = None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
         """Every object of a kind, page by page, each with the resourceVersion of the whole list.
 
-        Raises ListExpiredError when the server has compacted what its next page would be of.
+        `knows` says of an object's metadata, and the list's resourceVersion, whether it is known as it is: then the
+        rest of it is left out. Raises ListExpiredError when the server has compacted what its next page would be.
         """
         query = {"limit": str(LIST_CHUNK)}
         path = f"{_GROUP_PATH}/{PLURALS[kind]}" if kind in PLURALS else "/api/v1/pods"
@@ -46,7 +53,7 @@ class Kube(Requests):
             query["labelSelector"] = POOL_LABEL
         while True:
             try:
-                page = await self.ask(path, query)
+                page = await self._page(kind, path, query, knows)
             except ApiException as error:
                 if error.status == HTTPStatus.GONE and "continue" in query:
                     raise ListExpiredError(f"the list of {kind} took too long") from error
@@ -56,6 +63,29 @@ class Kube(Requests):
             if not token:
                 return
             query["continue"] = token
+
+    async def _page(
+        self, kind: str, path: str, query: Mapping[str, str], knows: Callable[[dict[str, Any], int], bool] | None
+    ) -> dict[str, Any]:
+        """One page of a list. Of what is known only metadata is asked for: a session is ten times as large."""
+        if knows is None:
+            return await self.ask(path, query)
+        page = await self.ask(path, query, METADATA_LIST)
+        version = int(page["metadata"]["resourceVersion"])
+        unknown = [item["metadata"] for item in page["items"] if not knows(item["metadata"], version)]
+        if len(unknown) > READ_ALONE:
+            return await self.ask(path, query)
+        read: dict[str, dict[str, Any]] = {}
+
+        async def look(meta: dict[str, Any]) -> None:
+            found = await self.find(_object_path(kind, meta["namespace"], meta["name"]))
+            if found is not None:
+                read[meta["uid"]] = found
+
+        await each(unknown, look)
+        missing = {meta["uid"] for meta in unknown} - read.keys()  # gone meanwhile
+        metas = [item["metadata"] for item in page["items"] if item["metadata"]["uid"] not in missing]
+        return {**page, "items": [read.get(meta["uid"], {"metadata": meta}) for meta in metas]}
 
     async def read(self, kind: str, meta: Meta) -> dict[str, Any] | None:
         """One of our objects as it is now, or None where there is none of that name."""
@@ -90,7 +120,7 @@ class Kube(Requests):
 
     async def delete_pod(self, meta: Meta) -> None:
         """Deletes a worker pod, if it is still as it was seen."""
-        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
+        path = _path("Pod", meta)
         await self.delete(path, {"uid": meta.uid, "resourceVersion": meta.resource_version})
 
     async def mark_pod(self, meta: Meta, marks: Mapping[str, Any], *, as_seen: bool) -> dict[str, Any]:
@@ -100,7 +130,7 @@ class Kube(Requests):
         RefusedError.
         """
         known = {"uid": meta.uid, **({"resourceVersion": meta.resource_version} if as_seen else {})}
-        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}"
+        path = _path("Pod", meta)
         with conflicts(f"Pod {meta.namespace}/{meta.name}"):
             body = await self.write("PATCH", path, {"metadata": {**known, **marks}}, content_type=MERGE_PATCH)
         if "deletionTimestamp" in body["metadata"]:
@@ -272,4 +302,10 @@ def _decoded(secret: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _path(kind: str, meta: Meta) -> str:
-    return f"{_GROUP_PATH}/namespaces/{meta.namespace}/{PLURALS[kind]}/{meta.name}"
+    return _object_path(kind, meta.namespace, meta.name)
+
+
+def _object_path(kind: str, namespace: str, name: str) -> str:
+    if kind == "Pod":
+        return f"/api/v1/namespaces/{namespace}/pods/{name}"
+    return f"{_GROUP_PATH}/namespaces/{namespace}/{PLURALS[kind]}/{name}"

@@ -30,7 +30,8 @@ class Listing:
         """Takes a page in, as of `listed_version`; answers the keys that changed.
 
         A list is the server's present. One that is older than what was seen before it began is of a server that was
-        restored from a backup: what was seen is no more.
+        restored from a backup: what was seen is no more. Of what was known when it was listed (`knows`) there may be
+        metadata only: if it is not known any more, something newer has come meanwhile.
         """
         changed = set()
         self._version = listed_version
@@ -42,10 +43,19 @@ class Listing:
             key = Key(self._kind, meta.get("namespace", ""), meta["name"])
             self._seen.add(key)
             known = self._store.meta(key)
-            if known is None or known.resource_version != meta["resourceVersion"]:
+            if (known is None or known.resource_version != meta["resourceVersion"]) and body.keys() != {"metadata"}:
                 self._store.apply(self._kind, body, listed_version=listed_version)
                 changed.add(key)
         return changed
+
+    def knows(self, meta: Mapping[str, Any], listed_version: int) -> bool:
+        """Whether a page of this version shows an object as it is known."""
+        known = self._store.meta(Key(self._kind, meta.get("namespace", ""), meta["name"]))
+        return (
+            known is not None
+            and not self.is_of_the_past(listed_version)
+            and (known.uid, known.resource_version) == (meta["uid"], meta["resourceVersion"])
+        )
 
     def is_of_the_past(self, listed_version: int) -> bool:
         """Whether a first page of this version is older than what was seen before it was asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -39,7 +39,9 @@ class Busy:
     async def list(self, request: web.Request) -> web.Response:
         """Two pages; the second one is turned away, and then has expired once."""
         if "continue" not in request.query:
-            return web.json_response({"metadata": {"resourceVersion": "7", "continue": "next"}, "items": [BODY]})
+            return web.json_response(
+                {"metadata": {"resourceVersion": "7", "continue": "next"}, "items": [{**BODY, "spec": {}}]}
+            )
         refusal = self._refusal()
         if refusal is None and len(self.asked) == self.refusals + 1 and self.expires:
             return web.json_response({"kind": "Status", "code": 410}, status=410)
@@ -122,7 +124,9 @@ class OnlyPods:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def pages(self, kind: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+    async def pages(
+        self, kind: str, knows: Callable[[dict[str, Any], int], bool] | None = None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
         if kind == "Pod":
-            async for page in self._kube.pages(kind):
+            async for page in self._kube.pages(kind, knows):
                 yield page

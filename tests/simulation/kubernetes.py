@@ -125,7 +125,9 @@ class MemoryKube(Kube):
     def __init__(self, cluster: Cluster, way: Way) -> None:
         self._cluster, self._way = cluster, way
 
-    async def pages(self, kind: str) -> AsyncIterator[tuple[list[Body], int]]:
+    async def pages(
+        self, kind: str, knows: Callable[[Body, int], bool] | None = None
+    ) -> AsyncIterator[tuple[list[Body], int]]:
         yield list(self._cluster.bodies[kind].values()), self._cluster.version
 
     async def read(self, kind: str, meta: Meta) -> Body | None:

@@ -12,6 +12,8 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from tests.chaos.api.face import Api
 from tests.chaos.api.server import RefusalError
 
+from callfleet_operator.apiserver import METADATA, METADATA_LIST
+
 # A round trip, of the loop's clock; long enough for others to come between.
 ROUND_TRIP_S = 0.002
 
@@ -34,7 +36,14 @@ class ModelClient(client.ApiClient):
         """There is nothing to close."""
 
     async def call_api(  # type: ignore[override]  # the package leaves its own untyped
-        self, path: str, method: str, *, query_params: Sequence[tuple[str, str]] = (), body: Any = None, **_: Any
+        self,
+        path: str,
+        method: str,
+        *,
+        query_params: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        header_params: Mapping[str, str] | None = None,
+        **_: Any,
     ) -> Any:
         """One call, as Kube makes it. Raises ApiException."""
         await asyncio.sleep(ROUND_TRIP_S)
@@ -43,4 +52,7 @@ class ModelClient(client.ApiClient):
         except RefusalError as refusal:
             raise refused(refusal) from refusal
         await asyncio.sleep(ROUND_TRIP_S)
-        return answer
+        accept = (header_params or {}).get("Accept")
+        if accept == METADATA_LIST:
+            return {**answer, "items": [{"metadata": item["metadata"]} for item in answer["items"]]}
+        return {"metadata": answer["metadata"]} if accept == METADATA else answer

@@ -116,7 +116,7 @@ class ApiModel:
         if token:
             if token not in self._pages:
                 raise RefusalError(410, "Expired", "the provided continue parameter is too old")
-            items, version = self._pages.pop(token)
+            items, version = self._pages[token]
         else:
             items, version = list(self._selected(place, query)), self._version
         limit = int(query.get("limit", 0)) or len(items)

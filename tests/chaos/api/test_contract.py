@@ -310,6 +310,17 @@ async def the_rest(asker: Asker) -> None:
     await asker.tell("budget", kube.ensure_disruption_budget("rest", manifests.disruption_budget()))
     await asker.tell("budget", kube.ensure_disruption_budget("rest", manifests.disruption_budget()))
     session = await asker.ask("POST", f"{_OURS}/namespaces/rest/callsessions", session_body("rest", "one"))
+    other = await asker.ask("POST", f"{_OURS}/namespaces/rest/callsessions", session_body("rest", "two"))
+    known = {session["metadata"]["uid"]}
+    async for bodies, _ in kube.pages("CallSession", lambda meta, _: meta["uid"] in known):
+        parts = {body["metadata"]["name"]: sorted(body) for body in bodies if body["metadata"]["namespace"] == "rest"}
+        asker.lines.append(["pages", parts])
+        assert "spec" in parts["two"]
+        assert "spec" not in parts["one"]
+    found = await kube.file_version("ConfigMap", "rest", "m")
+    assert found == (await asker.ask("GET", f"{path}/configmaps/m"))["metadata"]["resourceVersion"]
+    await asker.tell("version", kube.file_version("Secret", "rest", "none"))
+    assert Meta.of(other).name == "two"
     await asker.tell(
         "event",
         kube.post_event(

@@ -13,7 +13,7 @@ def body(name: str, version: int, **more: Any) -> dict[str, Any]:
         "namespace": "sales", "name": name, "uid": f"uid-{name}", "resourceVersion": str(version),
         "creationTimestamp": "2026-11-22T09:00:00Z", "labels": {"callfleet.dev/pool": "pool"},
     }  # fmt: skip
-    return {"metadata": meta, **more}
+    return {"metadata": meta, "spec": {}, **more}
 
 
 SESSION = {

@@ -34,9 +34,7 @@ async def test_each_account_that_was_overrun_is_named_until_its_object_is_change
     await admitting.see()
     await budget.reconcile(admitting.context, Key("Budget", namespace, "all"))
     last = (await cycle(admitting, namespace))[-1]
-    told = (
-        f"the account {namespace}/Campaign/spring/total was overrun: correct the price list, then change the Campaign"
-    )
+    told = "the Campaign spring was overrun: correct the price list, then change the Campaign spring or run"
     assert admission_told(last.status).startswith(told)
 
     await change(admitting, namespace, "spring", {"weight": 11})

@@ -11,7 +11,7 @@ def why_stopped(account: Balance) -> str:
     """What a session says that waits for it; nothing where the account is not stopped."""
     whose = "" if account.kind == "Installation" else f"{account.kind} {account.name}"
     if account.overrun:
-        return f"the account {account.key} was overrun: {_remedy(whose)}"
+        return f"the {whose or f'account {account.key}'} was overrun: {_remedy(whose)}"
     return f"the {whose} is suspended" if account.suspended else ""
 
 

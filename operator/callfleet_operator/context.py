@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -135,6 +135,10 @@ class Context:
     copied: dict[str, str] = field(default_factory=dict)
     # What of each object PostgreSQL has: its version (UID, generation), and the windows that it counts in.
     in_force: dict[Key, InForce] = field(default_factory=dict)
+    # By object: what PostgreSQL has taken of its limits, and of a Campaign's mirror, word for word. Nobody else writes
+    # them while this operator leads: the same is not said again at every look.
+    applied: dict[Key, Hashable] = field(default_factory=dict)
+    mirrored: dict[Key, Hashable] = field(default_factory=dict)
     # By object: the windows whose names another time zone's have in the ledger, so that they count beside them.
     taken: dict[Key, frozenset[str]] = field(default_factory=dict)
     # Those of which no limit is in force, since the ledger keeps their day or month by another time zone.
@@ -211,8 +215,8 @@ class Context:
 
     def forget_limits(self, key: Key) -> None:
         """Forgets what PostgreSQL has of an object that is gone."""
-        self.in_force.pop(key, None)
-        self.taken.pop(key, None)
+        for known in (self.in_force, self.applied, self.mirrored, self.taken):
+            known.pop(key, None)
         self.refused.discard(key)
 
     def forget_pods(self) -> None:

@@ -209,3 +209,34 @@ async def test_a_day_that_has_cost_nothing_is_in_no_other_days_way(limits: Limit
     window = window_at(WindowKind.DAILY, time_zone(THERE), datetime.now(UTC))
     (status,) = {item["retryAt"] for item in limits.fleet.status()["waiting"]}
     assert parse_time(status) == window.end
+
+
+async def test_what_is_in_force_is_not_put_again_at_every_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(fleet)
+    await limits.start({"daily": "5.00"})
+    await limits.look_at_budget()
+    context, put = fleet.parts.context, list[str]()
+
+    def note(owner: Any, name: str) -> None:
+        ask = getattr(owner, name)
+
+        async def noted(**given: Any) -> Any:
+            put.append(name)
+            return await ask(**given)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(context.ledger, "set_limit")
+    note(context.contacts, "mirror_campaign")
+    await fleet.look(2)
+    await limits.look_at_budget()
+    assert put == []
+    limits.change(daily="4.00")
+    await fleet.look(2)
+    assert put == ["mirror_campaign", *["set_limit"] * 3]
+    put.clear()
+    fleet.ahead += timedelta(days=1)  # another day; the month may be another, too
+    await fleet.look(2)
+    await limits.look_at_budget()
+    assert put.count("set_limit") == 3 + 3 + 2  # the Campaign's, the Budget's, the installation's
+    assert "mirror_campaign" not in put

@@ -77,9 +77,15 @@ async def put_in_force(
     context: Context, kind: str, meta: Meta, limits: Mapping[Window, int | None], currency: str, *, suspended: bool
 ) -> LimitResult:
     """Sets an object's limit in each of its windows, None in those that only count; the worst answer counts."""
+    key, meant = Key(kind, meta.namespace, meta.name), (meta.version, tuple(limits.items()), currency, suspended)
+    if context.applied.get(key) == meant:
+        return LimitResult.APPLIED
+    context.applied.pop(key, None)
     result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
     if result is LimitResult.STALE and await restored.forgets_later(context, kind, meta):
         result = await _set_limits(context, kind, meta, limits, currency, suspended=suspended)
+    if result is LimitResult.APPLIED:
+        context.applied[key] = meant
     return result
 
 

@@ -84,7 +84,7 @@ async def _hold_back(context: Context, key: Key, found: Unreadable) -> None:
         namespace=key.namespace, name=key.name, uid=meta.uid, generation=meta.generation, suspended=True,
         closed=meta.deleted, calls_per_second=None, hours=None,
     )  # fmt: skip
-    context.in_force.pop(key, None)
+    context.forget_limits(key)
     context.queue.add(Key("Attempts"))
     if meta.deleted:
         await _drain(context, meta, hang_up=False)
@@ -119,7 +119,11 @@ async def put_in_force(context: Context, campaign: Campaign) -> LimitResult | st
 
 async def _mirror(context: Context, campaign: Campaign) -> bool:
     meta, pace, hours = campaign.meta, campaign.spec.pacing.calls_per_second, hours_of(campaign.spec)
-    return await context.contacts.mirror_campaign(
+    key, meant = Key("Campaign", meta.namespace, meta.name), (meta.version, meta.deleted)
+    if context.mirrored.get(key) == meant:
+        return True
+    context.mirrored.pop(key, None)
+    taken = await context.contacts.mirror_campaign(
         namespace=meta.namespace,
         name=meta.name,
         uid=meta.uid,
@@ -129,6 +133,9 @@ async def _mirror(context: Context, campaign: Campaign) -> bool:
         calls_per_second=None if pace is None else Decimal(pace),
         hours=None if hours is None else hours.document(),
     )
+    if taken:
+        context.mirrored[key] = meant
+    return taken
 
 
 async def _drain(context: Context, meta: Meta, *, hang_up: bool) -> None:

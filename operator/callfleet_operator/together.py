@@ -17,7 +17,8 @@ async def each(items: Iterable[Item], act: Callable[[Item], Awaitable[None]], at
 
     One that fails keeps no other from its turn; the first failure is raised when all are done.
     """
-    left = iter(items)
+    waiting = list(items)
+    left = iter(waiting)
     failures: list[Exception] = []
 
     async def work() -> None:
@@ -28,7 +29,7 @@ async def each(items: Iterable[Item], act: Callable[[Item], Awaitable[None]], at
                 failures.append(error)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
+        for _ in range(min(at_once, len(waiting))):
             group.create_task(work())
     if failures:
         raise failures[0]

@@ -43,8 +43,8 @@ from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
 
-# Jobs of other stores than the ledger: nothing here is restored, billed or kept for years.
-_LEFT_OUT: Final = frozenset({"Recovery", "Records", "Bill"})
+# Jobs of other stores than the ledger: nothing here is restored, billed, kept for years, in a file, or in a Secret.
+_LEFT_OUT: Final = frozenset({"Recovery", "Records", "Bill", "ContactFiles", "Logins"})
 # What looks at many things comes at most this often, however much happens, and so often while nothing does.
 _PAUSES_S: Final[Mapping[str, float]] = {
     "Admission": 6.0, "Attempts": 8.0, "Pool": 15.0, "Budget": 30.0, "Installation": 30.0, "ContactLists": 60.0,

@@ -60,15 +60,14 @@ async def follow_files(context: Context) -> None:
     context.loaded_contacts = {uid: known for uid, known in context.loaded_contacts.items() if uid in campaigns}
 
     async def look(uid: str) -> None:
-        campaign, (generation, version) = campaigns[uid], context.loaded_contacts[uid]
-        found = _file(campaign)
+        campaign, (generation, version), found = campaigns[uid], context.loaded_contacts[uid], _file(campaigns[uid])
         if found is None or generation != campaign.meta.generation:
             return
         if await context.kube.file_version(found.kind, campaign.meta.namespace, found.ref.name) != version:
             context.loaded_contacts.pop(uid, None)
             context.queue.add(Key("Campaign", campaign.meta.namespace, campaign.meta.name))
 
-    await each(list(context.loaded_contacts), look)
+    await each([uid for uid in context.loaded_contacts if _file(campaigns[uid]) is not None], look)
 
 
 class _File(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from callfleet_core.ledger import Balance, LimitResult, account_key
+from callfleet_core.ledger import Balance, LimitResult
 from callfleet_core.money import format_micros
 from callfleet_core.windows import TimeZoneError, Window, beside
 from callfleet_operator.apiserver import ConflictError
@@ -67,8 +67,9 @@ async def reconcile(context: Context, key: Key) -> None:
     if result is LimitResult.STALE:
         return  # what was seen is older than what is in force: the newer one comes
     windows = counting(limits, context.taken.get(key, frozenset()))
-    balances = [await context.ledger.balance(account_key(key.namespace, "Budget", key.name, each)) for each in windows]
-    known = [(window, balance) for window, balance in zip(windows, balances, strict=True) if balance is not None]
+    rows = await context.ledger.balances_of(namespace=key.namespace, kind="Budget", name=key.name, at=now)
+    balances = {balance.time_window: balance for balance in rows}
+    known = [(window, balances[window.key]) for window in windows if window.key in balances]
     await _write(context, budget, plan_status(budget, known, context))
     context.queue.add(Key("Admission"))
 

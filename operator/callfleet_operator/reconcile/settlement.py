@@ -42,6 +42,8 @@ async def ask_and_settle(context: Context, attempts: Sequence[Attempt]) -> None:
 
 
 async def _settle(context: Context, attempts: Sequence[Attempt], now: datetime) -> int:
+    if not attempts:
+        return 0  # nobody is asked anything, once a second
     prefixes = await context.contacts.prefixes([item.contact_id for item in attempts if item.end_status == "completed"])
     priced: list[Settlement] = []
 

@@ -5,7 +5,6 @@ Rules in CEL are not evaluated: no workflow breaks one. test_contract.py holds t
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.chaos.api.copies import copied
 
 Schema = dict[str, Any]
 _CRDS = Path(__file__).parents[3] / "crds"
@@ -39,9 +39,9 @@ def schemas() -> dict[str, Schema]:
 def admitted(plural: str, body: dict[str, Any]) -> dict[str, Any]:
     """The object as it would be stored: without what the schema does not know, with its defaults."""
     schema = schemas()[plural]
-    known = {name: copy.deepcopy(body[name]) for name in ("apiVersion", "kind", "metadata") if name in body}
+    known = {name: copied(body[name]) for name in ("apiVersion", "kind", "metadata") if name in body}
     parts = {name: schema["properties"][name] for name in ("spec", "status")}
-    return known | _filled_object(parts, {name: copy.deepcopy(body[name]) for name in parts if name in body})
+    return known | _filled_object(parts, {name: copied(body[name]) for name in parts if name in body})
 
 
 def problems(plural: str, body: dict[str, Any]) -> list[str]:
@@ -71,7 +71,7 @@ def _filled_object(properties: dict[str, Schema], value: dict[str, Any]) -> dict
             done[name] = None
             continue
         if item is None and "default" in schema:
-            item = copy.deepcopy(schema["default"])
+            item = copied(schema["default"])
         if item is not None:
             done[name] = _filled(schema, item)
     return done

@@ -5,7 +5,6 @@ One call is one moment. tests/chaos/api/test_contract.py asks it and the real se
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.chaos.api import schema
+from tests.chaos.api.copies import copied
 from tests.chaos.api.resources import Place, Resource, matches, place_of, selects
 
 Body = dict[str, Any]
@@ -75,7 +75,7 @@ class ApiModel:
         if place is None:
             raise RefusalError(404, "NotFound", f"no resource at {path}")
         if method == "GET":
-            return copy.deepcopy(self._get(place)) if place.name else self._list(place, query)
+            return copied(self._get(place)) if place.name else self._list(place, query)
         if method == "POST":
             return self._create(place, body or {})
         if method == "DELETE":
@@ -85,7 +85,7 @@ class ApiModel:
     def all(self, kind: str) -> list[Body]:
         """Copies of every object of a kind, in their order."""
         found = sorted((key[1:], body) for key, body in self._objects.items() if key[0].kind == kind)
-        return [copy.deepcopy(body) for _, body in found]
+        return [copied(body) for _, body in found]
 
     def assign(self, path: str, node: str) -> None:
         """What a scheduler does."""
@@ -138,13 +138,13 @@ class ApiModel:
                 continue
             if not selects(query.get("labelSelector", ""), body) or not matches(query.get("fieldSelector", ""), body):
                 continue
-            item = copy.deepcopy(body)
+            item = copied(body)
             if not resource.custom:  # typed lists say it once, for all
                 item.pop("kind"), item.pop("apiVersion")
             yield item
 
     def _create(self, place: Place, given: Body) -> Body:
-        resource, body = place.resource, copy.deepcopy(given)
+        resource, body = place.resource, copied(given)
         meta = body.setdefault("metadata", {})
         name = meta.get("name") or f"{meta.get('generateName', '')}{next(self._names):05d}"
         if place.namespace and not any(
@@ -187,10 +187,10 @@ class ApiModel:
             raise RefusalError(
                 *((422, "Invalid") if merge else (409, "Conflict")), f"another UID than that of {place.name}"
             )
-        new = _merged(old, given) if merge else copy.deepcopy(given)
+        new = _merged(old, given) if merge else copied(given)
         new["metadata"] = {**new["metadata"], **{key: known[key] for key in _META_KEPT if key in known}}
         if place.status:
-            new = {**copy.deepcopy(old), "status": new.get("status")}
+            new = {**copied(old), "status": new.get("status")}
         elif place.resource.with_status:
             new = {**{key: value for key, value in new.items() if key != "status"}, **_only(old, "status")}
         new = self._checked(place.resource, {key: value for key, value in new.items() if value is not None})
@@ -203,14 +203,14 @@ class ApiModel:
         # The first to write a status is noted down in the object, whatever it wrote.
         first = place.status and known["uid"] not in self._has_writer
         if new == old and not first:
-            return copy.deepcopy(old)
+            return copied(old)
         if place.status:
             self._has_writer.add(known["uid"])
         if place.resource.counted and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = known["generation"] + 1
         key = (place.resource, place.namespace, place.name)
         if "deletionTimestamp" in known and not new["metadata"].get("finalizers") and known.get("finalizers"):
-            self._remove(key, copy.deepcopy(old))  # watches see it as it was before its last finalizer went
+            self._remove(key, copied(old))  # watches see it as it was before its last finalizer went
             return new
         return self._store(key, new, "MODIFIED")
 
@@ -236,13 +236,13 @@ class ApiModel:
         grace = self._grace_s(place.resource, old, options)
         if meta.get("finalizers") or grace:
             if "deletionTimestamp" in meta:
-                return copy.deepcopy(old)
-            new = copy.deepcopy(old)
+                return copied(old)
+            new = copied(old)
             new["metadata"] |= {"deletionTimestamp": self._now(), "deletionGracePeriodSeconds": grace}
             if place.resource.counted:
                 new["metadata"]["generation"] = meta["generation"] + 1
             return self._store(key, new, "MODIFIED")
-        gone = copy.deepcopy(old)
+        gone = copied(old)
         if place.resource.kind == "Pod":
             gone["metadata"] |= {"deletionTimestamp": self._now(), "deletionGracePeriodSeconds": 0}
             gone["metadata"]["generation"] += "deletionTimestamp" not in meta
@@ -264,14 +264,14 @@ class ApiModel:
         self._version += 1
         body["metadata"]["resourceVersion"] = str(self._version)
         self._objects[key] = body
-        self._tell(Change(self._version, kind, key[0], copy.deepcopy(body)))
-        return copy.deepcopy(body)
+        self._tell(Change(self._version, kind, key[0], copied(body)))
+        return copied(body)
 
     def _remove(self, key: _Key, body: Body) -> Body:
         self._version += 1
         del self._objects[key]
         body["metadata"]["resourceVersion"] = str(self._version)
-        self._tell(Change(self._version, "DELETED", key[0], copy.deepcopy(body)))
+        self._tell(Change(self._version, "DELETED", key[0], copied(body)))
         return body
 
     def _tell(self, change: Change) -> None:
@@ -284,16 +284,16 @@ class ApiModel:
 
 
 def _only(body: Body, name: str) -> Body:
-    return {name: copy.deepcopy(body[name])} if name in body else {}
+    return {name: copied(body[name])} if name in body else {}
 
 
 def _merged(old: Any, patch: Any) -> Any:
     """A JSON merge patch (RFC 7386); the server takes nulls out of lists' items, too."""
     if isinstance(patch, list):
-        return [_merged({}, item) if isinstance(item, dict) else copy.deepcopy(item) for item in patch]
+        return [_merged({}, item) if isinstance(item, dict) else copied(item) for item in patch]
     if not isinstance(patch, dict):
         return patch
-    done = copy.deepcopy(old) if isinstance(old, dict) else {}
+    done = copied(old) if isinstance(old, dict) else {}
     for key, value in patch.items():
         if value is None:
             done.pop(key, None)

@@ -92,24 +92,14 @@ class Requests:
         """Ends the connections."""
         await self._api.close()
 
-    async def find(self, path: str) -> dict[str, Any] | None:
-        """An object, or None where there is none."""
+    async def find(self, path: str, accept: str = _JSON) -> dict[str, Any] | None:
+        """An object, or None where there is none; with METADATA only that of it."""
         try:
-            return await self.request("GET", path)
+            return await self.request("GET", path, accept=accept)
         except ApiException as error:
             if error.status == 404:
                 return None
             raise
-
-    async def find_meta(self, path: str) -> dict[str, Any] | None:
-        """An object's metadata alone, or None where there is none."""
-        try:
-            found = await self.request("GET", path, accept=METADATA)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        return dict(found["metadata"])
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """Creates an object and answers it; None when it is there already.

@@ -17,6 +17,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from callfleet_core.api import API_VERSION, GROUP, VERSION
 from callfleet_operator.apiserver import (
     MERGE_PATCH,
+    METADATA,
     METADATA_LIST,
     ConflictError,
     ListExpiredError,
@@ -151,8 +152,8 @@ class Kube(Requests):
 
     async def file_version(self, kind: str, namespace: str, name: str) -> str | None:
         """The resourceVersion of a ConfigMap or Secret, or None where there is none."""
-        meta = await self.find_meta(_file_path(kind, namespace, name))
-        return None if meta is None else str(meta["resourceVersion"])
+        found = await self.find(_file_path(kind, namespace, name), METADATA)
+        return None if found is None else str(found["metadata"]["resourceVersion"])
 
     async def read_secret(self, namespace: str, name: str) -> dict[str, str] | None:
         """A Secret's decoded entries, or None where there is none."""

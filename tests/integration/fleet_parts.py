@@ -87,6 +87,10 @@ class Fleet:
         found = self.server.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
         return sorted(found, key=lambda item: str(item["metadata"]["name"]))
 
+    def pod_names(self) -> list[str]:
+        """Their names."""
+        return [item["metadata"]["name"] for item in self.pods()]
+
     def pod_status(self, name: str, **status: Any) -> None:
         """What a kubelet or the scheduler says of a pod."""
         self.server.request("PATCH", f"{self.path(name)}/status", {"status": status}, MERGE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import timedelta
 from typing import Any
 from urllib.error import HTTPError
@@ -16,15 +15,11 @@ from tests.integration.operator_parts import GROUP, operator
 
 from callfleet_core.runs import Run
 from callfleet_operator.apiserver import ConflictError
-from callfleet_operator.reconcile import logins, protection
+from callfleet_operator.reconcile import protection
 
 COOL_DOWN = timedelta(seconds=121)
 QUIET = timedelta(seconds=31)
 IN_CALL = "callfleet.dev/in-call"
-
-
-def names(fleet: Fleet) -> list[str]:
-    return [item["metadata"]["name"] for item in fleet.pods()]
 
 
 def marked(fleet: Fleet) -> list[str]:
@@ -34,31 +29,31 @@ def marked(fleet: Fleet) -> list[str]:
 async def test_a_warm_minimum_is_kept_while_the_campaign_is_active(fleet: Fleet) -> None:
     fleet.apply(1, worker={"minWorkers": 2, "maxWorkers": 3}, call={"from": ["+15550100199"]})
     await fleet.settled()
-    assert len(names(fleet)) == 2
+    assert len(fleet.pod_names()) == 2
     fleet.run_pods()
     fleet.ahead += COOL_DOWN
     fleet.change(suspend=True)
     await fleet.look(2)
-    assert len(names(fleet)) == 2  # the cool-down has only begun
+    assert len(fleet.pod_names()) == 2  # the cool-down has only begun
     assert fleet.status()["workers"] == {"ready": 2, "draining": 0, "slotsFree": 2}
     fleet.ahead += COOL_DOWN
     await fleet.look()
-    assert names(fleet) == []
+    assert fleet.pod_names() == []
     fleet.change(suspend=False)
     await fleet.look(2)
-    assert len(names(fleet)) == 2
-    fleet.server.request("DELETE", fleet.path(names(fleet)[0]))  # by force, or with its node
+    assert len(fleet.pod_names()) == 2
+    fleet.server.request("DELETE", fleet.path(fleet.pod_names()[0]))  # by force, or with its node
     await fleet.look_at_pools()
-    assert len(names(fleet)) == 2
+    assert len(fleet.pod_names()) == 2
 
 
 async def test_no_worker_is_started_for_calls_that_nobody_could_pay(fleet: Fleet) -> None:
     fleet.apply(4, worker={"slotsPerWorker": 1, "maxWorkers": 4}, limits={"total": "0.20"})
     await fleet.settled()
-    assert len(names(fleet)) == 2  # at 0.09 a call there is money for two
+    assert len(fleet.pod_names()) == 2  # at 0.09 a call there is money for two
     fleet.change(limits={"total": "1.00"})
     await fleet.look(2)
-    assert len(names(fleet)) == 4
+    assert len(fleet.pod_names()) == 4
 
 
 async def test_a_call_on_a_pod_that_is_told_to_end_asks_for_no_second_pod(fleet: Fleet) -> None:
@@ -68,12 +63,12 @@ async def test_a_call_on_a_pod_that_is_told_to_end_asks_for_no_second_pod(fleet:
     await fleet.look()
     (bound,) = fleet.bound()
     await fleet.begin(bound)
-    (name,) = names(fleet)
+    (name,) = fleet.pod_names()
     finalizer = {"metadata": {"finalizers": ["example.com/wait"]}}
     fleet.server.request("PATCH", fleet.path(name), finalizer, MERGE)
     fleet.server.request("DELETE", fleet.path(name))  # by hand: it waits for its call
     await fleet.look(3)
-    assert names(fleet) == [name]
+    assert fleet.pod_names() == [name]
 
 
 async def test_a_canceled_session_keeps_its_end_though_the_run_knew_of_it_first(fleet: Fleet) -> None:
@@ -96,7 +91,7 @@ async def test_a_worker_is_kept_from_evictions_exactly_while_it_has_a_call(fleet
     fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 1})
     await fleet.settled()
     fleet.run_pods()
-    (name,) = names(fleet)
+    (name,) = fleet.pod_names()
     assert fleet.pods()[0]["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "true"
     await fleet.look()
     (bound,) = fleet.bound()
@@ -166,7 +161,7 @@ async def test_who_leads_no_more_deletes_no_pod_that_the_next_leader_has_given_a
             await protection.remove(fleet.parts.context, as_the_old_one_sees_it)
         unmarked = fleet.parts.context.kube.delete_pod(as_the_old_one_sees_it.meta)
         await unmarked  # refused by the server, which is all that matters
-    assert len(names(fleet)) == 1
+    assert len(fleet.pod_names()) == 1
 
 
 async def test_who_leads_no_more_does_not_delete_the_owner_of_the_next_leaders_workers(
@@ -180,7 +175,7 @@ async def test_who_leads_no_more_does_not_delete_the_owner_of_the_next_leaders_w
     await fleet.look(2)
     fleet.ahead += COOL_DOWN
     await fleet.look(2)
-    assert names(fleet) == []
+    assert fleet.pod_names() == []
     earlier = fleet.parts.context.kube
     ask, stood_still = earlier.request, False
     async with operator(engine, prepared, knows_database=True) as parts:
@@ -207,43 +202,13 @@ async def test_who_leads_no_more_does_not_delete_the_owner_of_the_next_leaders_w
         assert owner in [item["metadata"]["name"] for item in maps]
 
 
-async def test_a_changed_login_reaches_warm_workers(fleet: Fleet) -> None:
-    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": 2})
-    await logins.look(fleet.parts.context)
-    await fleet.settled()
-    fleet.run_pods()
-    (before,) = names(fleet)
-
-    def change(secret: str, value: bytes) -> dict[str, str]:
-        data = {"login": base64.b64encode(value).decode()}
-        fleet.server.request("PATCH", f"/api/v1/namespaces/default/secrets/{secret}", {"data": data}, MERGE)
-        return data
-
-    def copy(secret: str) -> Any:
-        return fleet.server.request("GET", f"/api/v1/namespaces/{fleet.namespace}/secrets/{secret}").get("data")
-
-    carrier = change("callfleet-installation-carrier", b"a new token")
-    await logins.reconcile(fleet.parts.context)
-    await fleet.look(2)
-    assert copy("callfleet-installation-carrier") == carrier  # a volume: the worker that runs reads it
-    assert names(fleet) == [before]
-    database = change("callfleet-worker", b"a new password")
-    await logins.reconcile(fleet.parts.context)
-    await fleet.look(2)
-    assert copy("callfleet-worker") == database
-    assert len(names(fleet)) == 2
-    fleet.run_pods()
-    await fleet.look(2)
-    assert fleet.status()["workers"] == {"ready": 1, "draining": 1, "slotsFree": 1}  # the earlier one has a call
-
-
 async def test_calls_are_packed_and_the_pod_that_comes_free_goes(fleet: Fleet) -> None:
     fleet.apply(4, worker={"minWorkers": 2, "maxWorkers": 2, "slotsPerWorker": 3})
     await fleet.settled()
     fleet.run_pods()
     await fleet.look()
     workers = [item["worker"] for item in fleet.bound()]
-    assert sorted(workers.count(name) for name in names(fleet)) == [1, 3]
+    assert sorted(workers.count(name) for name in fleet.pod_names()) == [1, 3]
     fuller = max(set(workers), key=workers.count)
     emptier = min(set(workers), key=workers.count)
     attempts = {item["attempt"]["id"]: (item["worker"], await fleet.begin(item)) for item in fleet.bound()}
@@ -254,7 +219,7 @@ async def test_calls_are_packed_and_the_pod_that_comes_free_goes(fleet: Fleet) -
     await fleet.look(2)
     fleet.ahead += COOL_DOWN
     await fleet.look()
-    assert names(fleet) == [fuller]
+    assert fleet.pod_names() == [fuller]
 
 
 async def test_a_changed_image_replaces_pods_one_by_one_and_calls_go_on(fleet: Fleet) -> None:
@@ -263,18 +228,18 @@ async def test_a_changed_image_replaces_pods_one_by_one_and_calls_go_on(fleet: F
     fleet.run_pods()
     await fleet.look()
     live = {item["worker"]: await fleet.begin(item) for item in fleet.bound()}
-    before = names(fleet)
+    before = fleet.pod_names()
     assert sorted(live) == before
     staying, leaving = before
     fleet.change(worker={"image": "callfleet/worker:2"})
     await fleet.look(2)
-    assert names(fleet) == before  # both have calls, and there is no room for a third
+    assert fleet.pod_names() == before  # both have calls, and there is no room for a third
     assert fleet.status()["workers"] == {"ready": 1, "draining": 1, "slotsFree": 0}
     await fleet.end(live[leaving])
     await fleet.look(2)
     images = [item["spec"]["containers"][0]["image"] for item in fleet.pods()]
     assert sorted(images) == ["callfleet/worker:2", "worker"]
-    assert staying in names(fleet)
+    assert staying in fleet.pod_names()
     fleet.run_pods()
     await fleet.look(2)
     (bound,) = fleet.bound()
@@ -315,19 +280,19 @@ async def test_old_workers_that_cannot_serve_the_campaign_get_no_calls(fleet: Fl
     fleet.apply(1, worker={"maxWorkers": 2})
     await fleet.settled()
     fleet.run_pods()
-    (name,) = names(fleet)
+    (name,) = fleet.pod_names()
     other_keys = {"metadata": {"annotations": {"callfleet.dev/serves": "another"}}}
     fleet.server.request("PATCH", fleet.path(name), other_keys, MERGE)
     fleet.change(worker={"image": "callfleet/worker:2"})
     await fleet.look(2)
     assert fleet.bound() == []
-    assert name not in names(fleet)
+    assert name not in fleet.pod_names()
 
 
 async def test_a_pod_that_no_node_takes_shows_on_the_campaign(fleet: Fleet) -> None:
     fleet.apply(1, worker={"maxWorkers": 1})
     await fleet.settled()
-    (name,) = names(fleet)
+    (name,) = fleet.pod_names()
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     fleet.pod_status(name, conditions=[unscheduled])
@@ -348,7 +313,7 @@ async def test_a_quota_that_refuses_workers_shows_on_the_campaign(fleet: Fleet) 
     fleet.apply(1)
     await fleet.settled()
     await fleet.look()
-    assert names(fleet) == []
+    assert fleet.pod_names() == []
     status, reason, said = fleet.condition("WorkersAvailable")
     assert (status, reason) == ("False", "PodRefused")
     assert "exceeded quota: no-pods" in said
@@ -397,7 +362,7 @@ async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(f
         assert (len(marked(fleet)), len(_needed(fleet))) == (1, 2)
         fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
         await fleet.look(2)
-        for path in [*_needed(fleet), *(fleet.path(name) for name in names(fleet))]:
+        for path in [*_needed(fleet), *(fleet.path(name) for name in fleet.pod_names())]:
             fleet.server.request("DELETE", path)
         for item in fleet.sessions():
             path = f"{GROUP}/{fleet.namespace}/callsessions/{item['metadata']['name']}"
@@ -412,11 +377,11 @@ async def test_access_that_somebody_took_away_is_given_again(fleet: Fleet) -> No
     await fleet.settled()
     (account,) = _needed(fleet)
     fleet.server.request("DELETE", account)
-    fleet.server.request("DELETE", fleet.path(names(fleet)[0]))
+    fleet.server.request("DELETE", fleet.path(fleet.pod_names()[0]))
     await fleet.look_at_pools()
-    assert names(fleet) == []  # refused: there is no such service account
+    assert fleet.pod_names() == []  # refused: there is no such service account
     await fleet.look_at_pools()
-    assert len(names(fleet)) == 1
+    assert len(fleet.pod_names()) == 1
 
 
 async def test_what_owned_a_pools_pods_goes_after_the_last_of_them(fleet: Fleet) -> None:
@@ -436,14 +401,14 @@ async def test_what_owned_a_pools_pods_goes_after_the_last_of_them(fleet: Fleet)
     await fleet.end(attempt)
     fleet.ahead += QUIET
     await fleet.look(3)
-    assert not any(name.startswith(first) for name in names(fleet))
+    assert not any(name.startswith(first) for name in fleet.pod_names())
     assert first not in maps()
     fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
     fleet.ahead += COOL_DOWN
     await fleet.look(2)
     fleet.ahead += COOL_DOWN
     await fleet.look(2)
-    assert (names(fleet), maps()) == ([], set())
+    assert (fleet.pod_names(), maps()) == ([], set())
 
 
 def _needed(fleet: Fleet) -> list[str]:

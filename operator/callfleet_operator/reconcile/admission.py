@@ -107,7 +107,8 @@ async def _hold_and_bind(context: Context, admits: Sequence[Admit], sessions: di
     Marks first: a pod that cannot be marked, again and again, must not cost a hold and its return each time.
     """
     kept = await _protected(context, {admit.slot for admit in admits})
-    if len(admits := [admit for admit in admits if admit.slot in kept]) == 0:
+    admits = [admit for admit in admits if admit.slot in kept]
+    if not admits:
         return False
     numbers = await _attempt_numbers(context, admits)
     scripts = _scripts(context, admits)

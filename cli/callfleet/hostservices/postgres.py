@@ -1,5 +1,6 @@
 """A PostgreSQL server of our own, on addresses we choose, gone with its owner."""
 
+import os
 import pwd
 import re
 import secrets
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -36,6 +38,9 @@ START_TIMEOUT_S = 60.0
 INITDB_TIMEOUT_S = 120.0
 CONNECT_TIMEOUT_S = 5
 USER = DATABASE = "callfleet"
+# A new database is some three hundred files: 0.15 s on a virtual disk, 0.01 s in memory.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a random name is made there
+MEMORY_BYTES = 4 * 2**30
 # The data lives for one run only: what a power cut would lose is of no value.
 UNSAFE_BUT_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 # As in production: for benchmarks, and for tests that end the server in the middle of things.
@@ -67,7 +72,7 @@ def postgres(
         return
     user = service_user("postgres", "nobody")
     password, port = new_password(), free_port(listen_on)
-    home = private_folder("postgres", user)
+    home = private_folder("postgres", user, _memory() if tuple(settings) == UNSAFE_BUT_FAST else None)
     try:
         binaries = programs(home, user)
         make_data_folder(binaries, home, user, password)
@@ -84,6 +89,14 @@ def postgres(
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         yield PostgresServer(f"{server}/{DATABASE}", log)
+
+
+def _memory() -> Path | None:
+    """The folder in memory, where there is room enough, and no program to be run from there (the wheel's)."""
+    if find_binaries() is None or not os.access(MEMORY, os.W_OK):
+        return None
+    free = min(psutil.disk_usage(str(MEMORY)).free, psutil.virtual_memory().available // 2)
+    return MEMORY if free >= MEMORY_BYTES else None
 
 
 @contextmanager

@@ -56,11 +56,15 @@ def service_user(*names: str) -> str | None:
     return next((name for name in names if name in known), None)
 
 
-def private_folder(prefix: str, user: str | None) -> Path:
-    """A temporary folder only `user` (or we) may enter; those of the same prefix whose makers have gone are removed."""
+def private_folder(prefix: str, user: str | None, place: Path | None = None) -> Path:
+    """A temporary folder only `user` (or we) may enter; those of the same prefix whose makers have gone are removed.
+
+    It is in `place`, or where temporary files go.
+    """
+    place = place or Path(tempfile.gettempdir())
     with file_lock(lock_path("private-folders"), FOLDER_TIMEOUT_S):
-        _remove_orphans(Path(tempfile.gettempdir()), f"callfleet-{prefix}-")
-        path = Path(tempfile.mkdtemp(prefix=f"callfleet-{prefix}-"))
+        _remove_orphans(place, f"callfleet-{prefix}-")
+        path = Path(tempfile.mkdtemp(prefix=f"callfleet-{prefix}-", dir=place))
         # Locked for as long as this process lives: the kernel frees it, even after kill -9.
         mark = (path / OWNER_MARK).open("w")
         fcntl.flock(mark, fcntl.LOCK_EX)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
@@ -59,17 +58,14 @@ class Clock:
 class Databases:
     """A server with one migrated database to copy, and its clock."""
 
+    server: str
     template: str
     clock: Clock
 
     @contextmanager
     def one(self) -> Iterator[str]:
         """The address of a new database, for the block."""
-        with fresh_database(self.template, prefix="callfleet_plan") as url:
-            name, source = (sql.Identifier(urlsplit(each).path[1:]) for each in (url, self.template))
-            with psycopg.connect(urlsplit(url)._replace(path="/postgres").geturl(), autocommit=True) as connection:
-                connection.execute(sql.SQL("DROP DATABASE {}").format(name))
-                connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, source))
+        with fresh_database(self.server, prefix="callfleet_plan", template=self.template) as url:
             yield url
 
 
@@ -84,7 +80,7 @@ def databases() -> Iterator[Databases]:
             migrate(url)
             with psycopg.connect(url, autocommit=True) as connection:
                 _go_by(connection, path)
-            yield Databases(url, clock)
+            yield Databases(server.url, url, clock)
         with suppress(OSError):
             clock.close()
 

@@ -20,6 +20,7 @@ from callfleet_operator.reconcile.pods import pool_keys
 
 MERGE = "application/merge-patch+json"
 SPRING = "spring"
+IN_CALL = "callfleet.dev/in-call"
 Body = dict[str, Any]
 
 
@@ -90,6 +91,10 @@ class Fleet:
     def pod_names(self) -> list[str]:
         """Their names."""
         return [item["metadata"]["name"] for item in self.pods()]
+
+    def marked(self) -> list[str]:
+        """Names of the pods that say they have a call."""
+        return [item["metadata"]["name"] for item in self.pods() if IN_CALL in item["metadata"]["labels"]]
 
     def pod_status(self, name: str, **status: Any) -> None:
         """What a kubelet or the scheduler says of a pod."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -25,12 +24,10 @@ from tests.integration.books import (
     open_books,
 )
 
-from callfleet_core.dialing import DialStore, EndEvidence
-from callfleet_core.errors import StaleEpochError
-from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, HoldResult, Ledger, LimitResult, account_key
+from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, HoldResult, LimitResult, account_key
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import Run
-from callfleet_core.windows import TOTAL, Window, WindowKind, time_zone, window_at
+from callfleet_core.windows import TOTAL, Window, WindowKind
 
 
 @pytest.fixture
@@ -200,43 +197,6 @@ async def test_evidence_after_an_unresolved_settlement_still_posts(books: Books)
     assert await books.ledger.unsettled_attempts() == []
 
 
-async def test_a_deposed_leader_writes_nothing(books: Books) -> None:
-    await Ledger(books.engine).take_epoch()
-    with pytest.raises(StaleEpochError):
-        await books.hold()
-    with pytest.raises(StaleEpochError):
-        await books.ledger.revoke(uuid4(), "Expired")
-    assert await books.budget() == (0, 0)
-
-
-async def test_a_deposed_leader_gives_no_call_up_and_ends_none(books: Books) -> None:
-    attempt = await books.held()
-    await books.dialing.begin_dial(attempt, POD, uuid4())
-    own = DialStore(books.engine, epoch=lambda: books.ledger.epoch)
-    unresolved = EndEvidence(source="operator", status="unresolved", at=datetime.now(UTC))
-    await books.ledger.note_lookup(attempt, empty=True)
-    await Ledger(books.engine).take_epoch()
-    for write in (
-        books.ledger.note_lookup(attempt, empty=True),
-        books.ledger.request_cancel(attempt),
-        own.record_ended(attempt, unresolved),
-    ):
-        with pytest.raises(StaleEpochError):
-            await write
-    (known,) = await books.ledger.unsettled_attempts()
-    assert (known.state, known.lookups_empty, known.cancel_requested_at) == ("dialing", 1, None)
-    # What the carrier says is true whoever brings it.
-    assert await own.record_placed(attempt, "CA" + "1" * 32) == "placed"
-    assert await own.record_ended(attempt, unresolved.model_copy(update={"status": "busy"}))
-
-
-async def test_who_leads_gives_a_call_up(books: Books) -> None:
-    attempt = await books.held()
-    await books.dialing.begin_dial(attempt, POD, uuid4())
-    own = DialStore(books.engine, epoch=lambda: books.ledger.epoch)
-    assert await own.record_ended(attempt, EndEvidence(source="operator", status="unresolved", at=datetime.now(UTC)))
-
-
 async def test_revoking_returns_the_money_once(books: Books) -> None:
     attempt = await books.held()
     assert await books.ledger.revoke(attempt, "Expired") == "revoked"
@@ -325,84 +285,6 @@ async def test_what_never_reached_the_carrier_uses_up_no_attempt(books: Books) -
     assert (latest.counts, latest.tries, latest.not_placed) == (False, 0, 3)
 
 
-async def test_a_deposed_leader_writes_no_list_and_no_mirror(books: Books) -> None:
-    await Ledger(books.engine).take_epoch()
-    with pytest.raises(StaleEpochError):
-        await books.listed(CAMPAIGN, "2", consenting(0))
-    with pytest.raises(StaleEpochError):
-        await books.contacts.close_campaign(NAMESPACE, CAMPAIGN)
-
-
-def _window(name: str, begins: timedelta, ends: timedelta) -> Window:
-    now = datetime.now(UTC)
-    return Window(WindowKind.DAILY, f"daily/{name}", now + begins, now + ends)
-
-
-TODAY = _window("today", timedelta(hours=-1), timedelta(hours=1))
-
-
-async def test_a_daily_limit_counts_beside_the_total(books: Books) -> None:
-    await books.limit(40_000, window=TODAY)
-    accounts = (account_key(NAMESPACE, "Budget", BUDGET), account_key(NAMESPACE, "Budget", BUDGET, TODAY))
-    await books.held(0, accounts=accounts)
-    answer = await books.hold(1, accounts=accounts)
-    assert (answer.result, answer.account) == (HoldResult.BUDGET_HELD, accounts[1])
-    assert await books.budget() == (HOLD_MICROS, 0)
-
-
-@pytest.mark.parametrize(("begins", "ends"), [(-48, -24), (24, 48)])
-async def test_no_money_is_held_in_a_window_that_is_not_now(books: Books, begins: int, ends: int) -> None:
-    other = _window("other", timedelta(hours=begins), timedelta(hours=ends))
-    await books.limit(1_000_000, window=other)
-    answer = await books.hold(accounts=(account_key(NAMESPACE, "Budget", BUDGET, other),))
-    assert answer.result is HoldResult.WINDOW_CLOSED
-
-
-async def test_a_grant_whose_window_closed_is_refused_and_a_dialed_calls_cost_stays_there(books: Books) -> None:
-    await books.limit(1_000_000, window=TODAY)
-    key = account_key(NAMESPACE, "Budget", BUDGET, TODAY)
-    dialed, late = await books.held(0, accounts=(key,)), await books.held(1, accounts=(key,))
-    await books.dialed(dialed)
-    await books.sql("UPDATE accounts SET window_end = now() WHERE key = :key", key=key)
-    assert [item.uncovered for item in await books.ledger.unsettled_attempts()] == [True, True]
-    assert (await books.dialing.begin_dial(late, POD, uuid4())).reason == "WindowClosed"
-    await books.ended(dialed)
-    await books.ledger.settle(dialed, billed(70))
-    balance = await books.ledger.balance(key)
-    assert balance is not None
-    assert (balance.held_micros, balance.spent_micros) == (0, 36_000)
-
-
-async def test_a_windows_bounds_never_move(books: Books) -> None:
-    await books.limit(1_000_000, window=TODAY)
-    moved = Window(TODAY.kind, TODAY.key, TODAY.start, datetime.now(UTC) + timedelta(days=9))
-    await books.limit(2_000_000, window=moved, generation=2)
-    balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, TODAY))
-    assert balance is not None
-    assert (balance.window_end, balance.limit_micros) == (TODAY.end, 2_000_000)
-
-
-async def test_a_budget_that_is_made_again_by_other_midnights_has_no_second_today(books: Books) -> None:
-    now = datetime(2026, 11, 29, 23, 30, tzinfo=UTC)  # the 30th in Berlin, the 29th in New York
-    here, there, later = (
-        window_at(WindowKind.DAILY, time_zone(zone), at)
-        for zone, at in (
-            ("America/New_York", now), ("Europe/Berlin", now), ("Europe/Berlin", now + timedelta(days=1)),
-        )
-    )  # fmt: skip
-    assert await books.limit(1_000_000, window=here) is LimitResult.APPLIED
-    assert await books.limit(1_000_000, window=there, uid="budget-2") is LimitResult.TIME_ZONE_MISMATCH
-    assert await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, there)) is None
-    assert await books.limit(1_000_000, window=later, uid="budget-2") is LimitResult.APPLIED
-    # The same date by other midnights is the same account: its bounds stay, and nobody changes its limit either.
-    same = window_at(WindowKind.DAILY, time_zone("Europe/Berlin"), datetime(2026, 11, 29, 12, tzinfo=UTC))
-    assert same.key == here.key
-    assert await books.limit(9_000_000, window=same, uid="budget-2") is LimitResult.TIME_ZONE_MISMATCH
-    balance = await books.ledger.balance(account_key(NAMESPACE, "Budget", BUDGET, here))
-    assert balance is not None
-    assert (balance.limit_micros, balance.window_end) == (1_000_000, here.end)
-
-
 async def test_a_call_without_a_sid_has_no_price_to_be_corrected(books: Books) -> None:
     attempt = await books.held()
     await books.dialing.begin_dial(attempt, POD, uuid4())
@@ -411,18 +293,6 @@ async def test_a_call_without_a_sid_has_no_price_to_be_corrected(books: Books) -
     bill = Reconciliations(books.engine, lambda: books.ledger.epoch)
     assert await bill.correct(attempt, CarrierDay(ACCOUNT_SID, datetime.now(UTC).date()), 80) is None
     assert await books.budget() == (0, 0)
-
-
-async def test_an_account_of_a_release_before_learns_its_zone(books: Books) -> None:
-    window = window_at(WindowKind.DAILY, time_zone("America/New_York"), datetime.now(UTC))
-    await books.limit(1_000_000, window=replace(window, zone=None))
-    assert await books.limit(1_000_000, window=window) is LimitResult.APPLIED
-    other = replace(window, zone="Europe/Berlin")
-    assert await books.limit(1_000_000, window=other) is LimitResult.TIME_ZONE_MISMATCH
-
-
-async def test_one_budget_has_one_currency_in_all_its_windows(books: Books) -> None:
-    assert await books.limit(1, uid="budget-2", currency="EUR", window=TODAY) is LimitResult.CURRENCY_MISMATCH
 
 
 async def test_the_last_attempt_of_each_of_twelve_hundred_sessions_is_found(books: Books) -> None:

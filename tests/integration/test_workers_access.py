@@ -1,0 +1,49 @@
+"""What a namespace needs so that workers may run there: made, made again, given again; on a real API server."""
+
+from __future__ import annotations
+
+from tests.integration.fleet_parts import MERGE, SPRING, Fleet
+from tests.integration.operator_parts import GROUP
+
+
+async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(fleet: Fleet) -> None:
+    """The API server alone deletes no namespace's objects: the test does, as a controller would."""
+    for _ in range(2):
+        fleet.apply(1, worker={"minWorkers": 1})
+        await fleet.settled()
+        fleet.run_pods()
+        await fleet.look()
+        assert (len(fleet.marked()), len(_needed(fleet))) == (1, 2)
+        fleet.server.request("DELETE", f"{GROUP}/{fleet.namespace}/campaigns/{SPRING}")
+        await fleet.look(2)
+        for path in [*_needed(fleet), *(fleet.path(name) for name in fleet.pod_names())]:
+            fleet.server.request("DELETE", path)
+        for item in fleet.sessions():
+            path = f"{GROUP}/{fleet.namespace}/callsessions/{item['metadata']['name']}"
+            fleet.server.request("DELETE", path)
+            fleet.server.request("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+        await fleet.look()
+        assert _needed(fleet) == []
+
+
+async def test_access_that_somebody_took_away_is_given_again(fleet: Fleet) -> None:
+    fleet.apply(1, worker={"minWorkers": 1})
+    await fleet.settled()
+    (account,) = _needed(fleet)
+    fleet.server.request("DELETE", account)
+    fleet.server.request("DELETE", fleet.path(fleet.pod_names()[0]))
+    await fleet.look_at_pools()
+    assert fleet.pod_names() == []  # refused: there is no such service account
+    await fleet.look_at_pools()
+    assert len(fleet.pod_names()) == 1
+
+
+def _needed(fleet: Fleet) -> list[str]:
+    """Paths of the workers' service account and of what keeps them from evictions, if they are there."""
+    kinds = ("/api/v1", "serviceaccounts"), ("/apis/policy/v1", "poddisruptionbudgets")
+    found = []
+    for group, plural in kinds:
+        path = f"{group}/namespaces/{fleet.namespace}/{plural}"
+        items = fleet.server.request("GET", path)["items"]
+        found += [f"{path}/{item['metadata']['name']}" for item in items if item["metadata"]["name"] != "default"]
+    return found

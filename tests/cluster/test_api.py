@@ -103,7 +103,7 @@ def test_a_bad_campaign_is_refused_with_what_to_change(world: World, spec: dict[
 def test_questions_that_cannot_be_asked_are_refused(world: World) -> None:
     for question, message in (
         ({"name": "a", "type": "Choice", "ask": ["Which?"]}, "at least two entries"),
-        ({"name": "a", "type": "YesNo", "ask": ["So?"], "when": {"question": "b", "is": ["yes"]}}, "another question"),
+        ({"name": "a", "type": "YesNo", "ask": ["So?"], "when": {"question": "b", "is": ["yes"]}}, "earlier question"),
         ({"name": "a", "type": "Smell", "ask": ["So?"]}, "Unsupported value"),
     ):
         body = _campaign(world)

@@ -11,6 +11,8 @@ from tests.integration.earlier_crds import before_the_rules
 from tests.integration.fleet_parts import SPRING, Fleet
 from tests.integration.operator_parts import GROUP, campaign_body
 
+ITSELF = {"name": "sure", "type": "YesNo", "ask": ["Are you sure?"], "when": {"question": "sure", "is": ["yes"]}}
+AGENT = {"persona": "Robin", "llm": {"model": "llama3.2:3b"}, "opening": "Hello.", "closing": "Goodbye."}
 LITTLE_MEMORY = {"worker": {"resources": {"limits": {"memory": "100Mi"}}}}
 
 
@@ -19,8 +21,13 @@ LITTLE_MEMORY = {"worker": {"resources": {"limits": {"memory": "100Mi"}}}}
     [
         ("resources", LITTLE_MEMORY, {"worker": {"resources": {"limits": {"memory": "99Mi"}}}}),
         ("spec", {"worker": {"drainSeconds": 300}}, {"call": {"ringTimeoutSeconds": 31}}),
+        (
+            "spec",
+            {"agent": {**AGENT, "questions": [ITSELF]}},
+            {"agent": {"questions": [{**ITSELF, "required": False}]}},
+        ),
     ],
-    ids=["memory", "drain"],
+    ids=["memory", "drain", "questions"],
 )
 async def test_what_is_older_than_a_rule_is_not_judged_by_it(
     fleet: Fleet, of: str, spec: dict[str, Any], worse: dict[str, Any]

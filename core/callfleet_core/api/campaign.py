@@ -23,6 +23,7 @@ from callfleet_core.api.common import (
     rules,
 )
 from callfleet_core.api.contacts import Contacts, PhoneNumber
+from callfleet_core.api.questions import QUESTION_RULES
 from callfleet_core.api.schedule import ZONE_RULE, Schedule
 from callfleet_core.api.worker import (
     DEFAULT_MEMORY,
@@ -333,13 +334,6 @@ SPEC_RULES: dict[str, Any] = rules(
         _TOLERATED % "!has(t.operator) || t.operator != 'Equal' || (has(t.key) && t.key != '')",
         "worker.tolerations without a key need the operator Exists",
     ),
-    rule(
-        "self.agent.questions.all(q, (q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2))",
-        "choices must hold at least two entries for a question of type Choice, and be absent for other types",
-    ),
-    rule(
-        "self.agent.questions.all(q, !has(q.when) || self.agent.questions.exists(o, o.name == q.when.question))",
-        "when.question must be the name of another question of this campaign",
-    ),
+    *QUESTION_RULES,
 )
 METADATA_RULES = [rule("size(self.metadata.name) <= 40", "a Campaign's name has at most 40 characters: shorten it")]

@@ -182,6 +182,20 @@ def test_a_worker_cannot_change_whose_call_it_is_or_what_it_costs(
     assert "may not change whose call it is" in str(refused)
 
 
+def test_a_worker_says_once_which_call_it_placed(server: ApiServer, own: Worker) -> None:
+    """The ledger is rebuilt by what sessions say of calls, when its database was restored."""
+    name = session(server, own.uid)
+    for sid in ("CA" + "x" * 32, "callfleet"):
+        assert "the carrier's SID" in str(refusal(own, name, {"state": "Dialing", "callSID": sid}))
+    assert refusal(own, name, {"state": "Dialing"}) is None
+    assert refusal(own, name, {"state": "Dialing", "callSID": "CA" + "1" * 32}) is None
+    for other in ("CA" + "2" * 32, None):
+        assert "the carrier's SID" in str(refusal(own, name, {"state": "InProgress", "callSID": other}))
+    assert refusal(own, name, {"state": "InProgress", "callSID": "CA" + "1" * 32}) is None
+    server.patch_status(NAMESPACE, name, {"state": "Admitted", "callSID": None})
+    assert refusal(own, name, {"state": "Dialing", "callSID": "CA" + "2" * 32}) is None
+
+
 def test_a_worker_cannot_write_a_spec(server: ApiServer, own: Worker) -> None:
     path = f"{GROUP}/{NAMESPACE}/callsessions/{session(server, own.uid)}"
     with pytest.raises(HTTPError, match="403"):

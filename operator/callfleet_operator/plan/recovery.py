@@ -83,9 +83,10 @@ class SessionIndex:
         }
 
     def naming(self, call: CarrierCall, callers: Sequence[Campaign], person: Callable[[str], UUID]) -> Session | None:
-        """The session whose call this is, as far as one says so."""
-        if call.sid in self._by_sid:
-            return self._by_sid[call.sid]
+        """The session whose call this is, as far as one says so of its own person: a worker wrote the SID."""
+        named = self._by_sid.get(call.sid)
+        if named is not None and named.spec.contact_id == str(person(named.meta.namespace)):
+            return named
         for caller in callers:
             space = caller.meta.namespace
             found = self._dialling.get((space, caller.meta.name, str(person(space))))
@@ -137,15 +138,18 @@ class Owner:
 def plan_owner(call: CarrierCall, callers: Sequence[Campaign], named: Session | None, listed: Collection[Run]) -> Owner:
     """Finds out whose call it was.
 
-    A session that names it is its owner. Else every campaign that calls with this account and number may have been:
-    those on whose list the person is, where there are any. All of them pay, and none of them calls the person again.
+    A session that names it is its owner. Else, and where its campaign does not call with this account and number, every
+    campaign that does may have been: those on whose list the person is, where there are any. All of them pay, and none
+    of them calls the person again.
     """
+    likely = tuple(item for item in callers if run_of(item) in listed) or tuple(callers)
     if named is not None:
-        campaign = next((item for item in callers if _is_of(named, item)), None)
+        campaign = campaign_of(named, callers)
         attempt = (named.status.get("attempt") or {}).get("id")
         identity = lost_id(call) if attempt is None else UUID(attempt)
-        return Owner(identity, named, campaign, () if campaign is None else (campaign,))
-    likely = tuple(item for item in callers if run_of(item) in listed) or tuple(callers)
+        if campaign is not None:
+            return Owner(identity, named, campaign, (campaign,))
+        return Owner(identity, named, None, likely, likely)
     return Owner(lost_id(call), None, likely[0] if likely else None, likely, likely)
 
 
@@ -223,5 +227,7 @@ def callers_of(
     return sorted(found, key=lambda item: (item.meta.namespace, item.meta.name))
 
 
-def _is_of(session: Session, campaign: Campaign) -> bool:
-    return (session.meta.namespace, session.spec.campaign) == (campaign.meta.namespace, campaign.meta.name)
+def campaign_of(session: Session, callers: Sequence[Campaign]) -> Campaign | None:
+    """The one of these campaigns that the session is of."""
+    place = (session.meta.namespace, session.spec.campaign)
+    return next((item for item in callers if (item.meta.namespace, item.meta.name) == place), None)

@@ -31,6 +31,7 @@ from callfleet_operator.plan.recovery import (
     Owner,
     SessionIndex,
     callers_of,
+    campaign_of,
     is_due,
     lost_call,
     plan_owner,
@@ -136,7 +137,8 @@ async def _book(context: Context, current: _Pass, account: ListedAccount, call: 
     callers = callers_of(current.callers, current.numbers, call)
     named = current.sessions.naming(call, callers, person)
     places = [RunToClose(*run_of(item), person(item.meta.namespace)) for item in callers]
-    listed = set() if named is not None else await context.recovery.listing(places)
+    known = named is not None and campaign_of(named, callers) is not None
+    listed = set() if known else await context.recovery.listing(places)
     owner = plan_owner(call, callers, named, listed)
     for namespace in {owner.namespace, *(item.meta.namespace for item in owner.closes)}:
         await context.recovery.keep_person(namespace, call.to)

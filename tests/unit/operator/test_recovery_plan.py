@@ -120,6 +120,22 @@ def test_a_session_that_names_the_call_owns_it_and_nothing_else_is_closed() -> N
     assert (owner.namespace, owner.campaign_name, owner.time_limit_s) == ("sales", "spring", 60)
 
 
+def test_a_session_of_somebody_else_that_names_the_call_is_not_believed() -> None:
+    """A worker writes the SID: one that wrote another's would let that one's person be called again, and not pay."""
+    other = session(campaign("their", namespace="banks"), uuid4(), attempt=ATTEMPT, callSID=SID, state="InProgress")
+    assert SessionIndex([other]).naming(CALL, [SPRING], person) is None
+
+
+def test_where_the_sessions_campaign_cannot_have_called_those_that_can_have_pay_and_call_nobody_again() -> None:
+    named = session(campaign("their", namespace="banks"), person("banks"), attempt=ATTEMPT, callSID=SID)
+    assert SessionIndex([named]).naming(CALL, [SPRING, SUMMER], person) is named
+    owner = plan_owner(CALL, [SPRING, SUMMER], named, {run_of(SUMMER)})
+    assert (str(owner.attempt_id), owner.campaign_name) == (ATTEMPT["id"], "their")
+    assert owner.payers == owner.closes == (SUMMER,)
+    alone = plan_owner(CALL, [], named, set())
+    assert (alone.payers, alone.closes) == ((), ())
+
+
 @pytest.mark.parametrize(("own_s", "limit_s"), [(60, 90), (900, 900)])
 def test_a_call_may_have_been_granted_under_its_campaigns_limit_of_then_or_of_now(own_s: int, limit_s: int) -> None:
     named = session(SPRING, person("sales"), attempt=ATTEMPT, callSID=SID)

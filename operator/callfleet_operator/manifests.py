@@ -221,10 +221,20 @@ def worker_pod(
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
                 # A volume, not variables: a new API key is in force without a new pod.
-                {"name": "carrier", "secret": {"secretName": carrier_secret(spec, defaults)}},
+                {"name": "carrier", "projected": {"sources": _login_of(carrier_secret(spec, defaults))}},
             ],
         },
     }
+
+
+def _login_of(secret: str) -> list[dict[str, Any]]:
+    """What calls are placed with, and nothing else: any Secret of the namespace may be named as a carrier's."""
+
+    def entries(*keys: str, optional: bool) -> dict[str, Any]:
+        return {"secret": {"name": secret, "optional": optional, "items": [{"key": key, "path": key} for key in keys]}}
+
+    # Without an account no pod starts, and one that runs keeps what it has.
+    return [entries("accountSid", optional=False), entries("authToken", "apiKeySid", "apiKeySecret", optional=True)]
 
 
 def _worker_container(pool: str, worker: Worker, defaults: PoolDefaults) -> dict[str, Any]:

@@ -1,9 +1,12 @@
-"""What a namespace needs so that workers may run there: made, made again, given again; on a real API server."""
+"""What workers need in a namespace: made, made again, given again, and no more than that; on a real API server."""
 
 from __future__ import annotations
 
+import pytest
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet
 from tests.integration.operator_parts import GROUP
+
+from callfleet_core.carriers import Source
 
 
 async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(fleet: Fleet) -> None:
@@ -47,3 +50,17 @@ def _needed(fleet: Fleet) -> list[str]:
         items = fleet.server.request("GET", path)["items"]
         found += [f"{path}/{item['metadata']['name']}" for item in items if item["metadata"]["name"] != "default"]
     return found
+
+
+@pytest.mark.parametrize("data", [{"DATABASE_URL": "postgresql://"}, {"accountSid": "AC0", "authToken": "made-up"}])
+async def test_no_secret_but_a_proven_carriers_is_mounted_into_a_worker(fleet: Fleet, data: dict[str, str]) -> None:
+    secret = {"metadata": {"name": "payroll"}, "stringData": data}
+    fleet.server.request("POST", f"/api/v1/namespaces/{fleet.namespace}/secrets", secret)
+    fleet.apply(1, worker={"minWorkers": 1}, carrierRef={"name": "payroll"})
+    await fleet.settled()
+    await fleet.look(2)
+    assert fleet.pods() == []  # nobody has looked at the Secret yet
+    await fleet.parts.context.carriers.look(Source(fleet.namespace, "payroll"))
+    await fleet.look(2)
+    assert fleet.condition("CarrierReady")[0] == "False"
+    assert fleet.pods() == []

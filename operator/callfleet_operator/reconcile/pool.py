@@ -9,6 +9,7 @@ from itertools import islice
 
 import structlog
 
+from callfleet_core.carriers import CarrierAccount
 from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_operator import manifests
 from callfleet_operator.apiserver import RefusedError
@@ -125,9 +126,15 @@ def _demand(
         slots_per_worker=worker.slots_per_worker,
         min_workers=worker.min_workers,
         max_workers=worker.max_workers,
-        active=keeps_warm(campaign) and _hours_are_near(context, campaign, has_calls=bool(where)),
+        active=_is_active(context, campaign, has_calls=bool(where)),
         deleted=meta.deleted,
     )
+
+
+def _is_active(context: Context, campaign: Campaign, *, has_calls: bool) -> bool:
+    """Whether workers are kept warm for it. No pod mounts a Secret that was not proven to be a carrier's."""
+    proven = isinstance(context.carriers.of(campaign), CarrierAccount)
+    return proven and keeps_warm(campaign) and _hours_are_near(context, campaign, has_calls=has_calls)
 
 
 def _hours_are_near(context: Context, campaign: Campaign, *, has_calls: bool) -> bool:

@@ -44,8 +44,12 @@ def test_a_worker_reads_its_campaigns_carrier_and_no_other(spec: CampaignSpec) -
     own = spec.model_copy(update={"carrier_ref": CarrierRef(name="twilio-main")})
     for given, secret in ((spec, "callfleet-installation-carrier"), (own, "twilio-main")):
         body = worker_pod("pool-1-0", "pool-1", "uid", given, DEFAULTS)
-        mounted = [item["secret"]["secretName"] for item in body["spec"]["volumes"] if "secret" in item]
-        assert mounted == [secret]
+        (sources,) = (item["projected"]["sources"] for item in body["spec"]["volumes"] if "projected" in item)
+        assert not any("secret" in item for item in body["spec"]["volumes"])
+        assert {item["secret"]["name"] for item in sources} == {secret}
+        read = [entry["key"] for item in sources for entry in item["secret"]["items"]]
+        assert read == ["accountSid", "authToken", "apiKeySid", "apiKeySecret"]
+        assert [item["secret"]["optional"] for item in sources] == [False, True]
 
 
 def test_a_worker_pod_asks_for_a_gpu_and_runs_restricted(spec: CampaignSpec) -> None:

@@ -149,8 +149,16 @@ async def _drained(world: World) -> None:
 
 
 async def _model(world: World) -> None:
-    """Another model, which has to be pulled; the next call is made with it."""
-    await _begin(world, 2, live=1, pacing={"maxConcurrent": 1})
+    """Another model, which has to be pulled; the next call is made with it.
+
+    Both people wait before one may be called: a fault that keeps one of the sessions from being made must not decide who
+    is called first, and with which model.
+    """
+    world.apply("budgets", budget("5.00"))
+    world.apply("campaigns", campaign(2, pacing={"maxConcurrent": 1}, suspend=True))
+    await world.until(lambda: len(in_state(world, "Pending")) == 2)
+    world.change("campaigns", CAMPAIGN, {"suspend": False})
+    await world.until(lambda: len(in_state(world, "InProgress")) == 1)
     agent = (world.get("campaigns", CAMPAIGN) or {})["spec"]["agent"]
     world.change("campaigns", CAMPAIGN, {"agent": {**agent, "llm": {"model": NEW_MODEL}}})
     await world.until(lambda: NEW_MODEL in world.models.there)
@@ -165,7 +173,7 @@ async def _leader(world: World) -> None:
 WORKFLOWS = {
     item.name: item
     for item in (
-        Workflow("start", _start, finished),
+        Workflow("start", _start, finished, LONG_S),
         Workflow("budget", _budget, finished),
         Workflow("lost", _lost, finished, LONG_S),
         Workflow("drain", _drain, finished, LONG_S),

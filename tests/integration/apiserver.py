@@ -122,6 +122,7 @@ def api_server(home: Path, part: str = "k8s") -> Iterator[ApiServer]:
         str(program(part, "kube-apiserver")), "--etcd-servers", f"http://127.0.0.1:{etcd_port}",
         "--secure-port", str(port), "--bind-address", "127.0.0.1", "--cert-dir", str(home / "certs"),
         "--token-auth-file", str(home / "tokens.csv"), "--authorization-mode", "RBAC",
+        "--allow-privileged",  # as in real clusters: what refuses such pods is ours
         "--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.255.0.0/24",
         "--service-account-key-file", str(home / "sa.key"), "--service-account-signing-key-file", str(home / "sa.key"),
     ]  # fmt: skip

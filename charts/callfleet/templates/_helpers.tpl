@@ -13,6 +13,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.image.worker.repository }}:{{ .Values.image.worker.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* In CEL: a Campaign's own worker image, or nothing. */}}
+{{- define "callfleet.imageOf" -}}
+(has({{ . }}.spec.worker) && has({{ . }}.spec.worker.image) && {{ . }}.spec.worker.image != null ? string({{ . }}.spec.worker.image) : '')
+{{- end }}
+
 {{- define "callfleet.publicUrl" -}}
 {{- if .Values.carrier.publicUrl }}{{ .Values.carrier.publicUrl }}
 {{- else if .Values.simulator.enabled }}http://callfleet-gateway.{{ .Release.Namespace }}.svc.cluster.local:8080

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +13,11 @@ import pytest
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.chart import manifest
 from tests.integration.operator_parts import GROUP, campaign_body
+from tests.integration.policy_parts import in_force, post_policies
 
-ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 NAMESPACE = "default"
-ACTIVE_TIMEOUT_S = 30.0
-LIMITED = {"limits": {"total": "5.00"}}
+WEEKDAYS = {"schedule": {"windows": [{"days": ["Mon", "Fri"], "from": "09:00", "to": "17:00"}]}}
+ORDINARY = {"limits": {"total": "5.00"}, **WEEKDAYS}
 SIX_SLOTS = {"slotsPerWorker": 6, "resources": {"limits": {"memory": "4Gi"}}}
 
 
@@ -34,6 +33,18 @@ def send(server: ApiServer, method: str, path: str, body: dict[str, Any]) -> lis
         return answer.headers.get_all("Warning") or []
 
 
+def installed_image() -> str:
+    """The worker's image that the chart installs."""
+    pod = manifest("Deployment", "callfleet-operator")["spec"]["template"]["spec"]
+    (image,) = (item["value"] for item in pod["containers"][0]["env"] if item["name"] == "CALLFLEET_WORKER_IMAGE")
+    return str(image)
+
+
+def often(times: int, busy: int, no_answer: int) -> dict[str, Any]:
+    """Attempts, with the minutes between them."""
+    return {"max": times, "retryAfterMinutes": {"busy": busy, "noAnswer": no_answer}}
+
+
 def create(server: ApiServer, **spec: Any) -> str:
     """A new Campaign's warnings."""
     body = campaign_body(NAMESPACE, f"spring-{uuid4().hex[:8]}", contacts={"listRef": {"name": "people"}}, **spec)
@@ -43,22 +54,17 @@ def create(server: ApiServer, **spec: Any) -> str:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with api_server(tmp_path_factory.mktemp("apiserver")) as server:
-        for name in ("callfleet-campaign-advice", "callfleet-budget-advice"):
-            for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
-                plural = (
-                    "validatingadmissionpolicies" if kind.endswith("Policy") else "validatingadmissionpolicybindings"
-                )
-                server.request("POST", f"{ADMISSION}/{plural}", manifest(kind, name))
-        deadline = time.monotonic() + ACTIVE_TIMEOUT_S
-        while not create(server):
-            assert time.monotonic() < deadline, "the policy never came into force"
-            time.sleep(0.2)
+        post_policies(server, "callfleet-campaign-advice", "callfleet-budget-advice")
+        in_force(lambda: create(server) or None)
         yield server
 
 
 def test_an_ordinary_campaign_is_taken_without_a_word(server: ApiServer) -> None:
-    assert create(server, **LIMITED) == ""
-    assert create(server, budgetRefs=[{"name": "us-sales"}]) == ""
+    assert create(server, **ORDINARY) == ""
+    assert create(server, budgetRefs=[{"name": "us-sales"}], **WEEKDAYS) == ""
+    assert create(server, **ORDINARY, worker={"image": installed_image()}) == ""
+    assert create(server, **ORDINARY, attempts=often(1, 1, 1)) == ""
+    assert create(server, **ORDINARY, attempts=often(2, 5, 5)) == ""
 
 
 @pytest.mark.parametrize(
@@ -66,14 +72,33 @@ def test_an_ordinary_campaign_is_taken_without_a_word(server: ApiServer) -> None
     [
         ({}, "no limits and no budgetRefs"),
         ({"limits": {"perCall": "0.50"}}, "no limits and no budgetRefs"),
-        ({**LIMITED, "attempts": {"max": 4}}, "attempts.max is above 3"),
-        ({**LIMITED, "call": {"from": ["+15550100199"], "maxDurationSeconds": 1801}}, "above half an hour"),
-        ({**LIMITED, "deletionPolicy": "HangUp"}, "in the middle of a sentence"),
-        ({**LIMITED, "worker": SIX_SLOTS}, "worker.slotsPerWorker is above 5"),
+        ({"limits": {"daily": None}}, "no limits and no budgetRefs"),
+        ({**ORDINARY, "attempts": {"max": 4}}, "attempts.max is above 3"),
+        ({**ORDINARY, "call": {"from": ["+15550100199"], "maxDurationSeconds": 1801}}, "above half an hour"),
+        ({**ORDINARY, "deletionPolicy": "HangUp"}, "in the middle of a sentence"),
+        ({**ORDINARY, "worker": SIX_SLOTS}, "worker.slotsPerWorker is above 5"),
+        (
+            {**ORDINARY, "worker": {"image": "registry.example.com/worker:1"}},
+            "worker.image is not the installation's own",
+        ),
+        ({**ORDINARY, "attempts": often(2, 4, 5)}, "attempts.retryAfterMinutes is below 5"),
+        ({**ORDINARY, "attempts": often(2, 5, 4)}, "attempts.retryAfterMinutes is below 5"),
+        ({**ORDINARY, "schedule": None}, "no schedule.windows"),
+        ({**ORDINARY, "schedule": {"notAfter": "2030-01-01T00:00:00Z"}}, "no schedule.windows"),
+        ({**ORDINARY, "schedule": {"windows": None, "notAfter": "2030-01-01T00:00:00Z"}}, "no schedule.windows"),
     ],
 )
 def test_a_risky_setting_is_warned_of_and_taken(server: ApiServer, spec: dict[str, Any], warning: str) -> None:
     assert warning in create(server, **spec)
+
+
+def test_another_run_is_warned_of_and_no_other_change(server: ApiServer) -> None:
+    body = campaign_body(NAMESPACE, "runs", contacts={"listRef": {"name": "people"}}, **ORDINARY)
+    assert send(server, "POST", f"{GROUP}/{NAMESPACE}/campaigns", body) == []
+    path = f"{GROUP}/{NAMESPACE}/campaigns/runs"
+    assert send(server, "PATCH", path, {"spec": {"suspend": True}}) == []
+    (warned,) = send(server, "PATCH", path, {"spec": {"runID": "2"}})
+    assert "whoever was called before is called again" in warned
 
 
 def test_a_limit_below_what_is_spent_is_warned_of(server: ApiServer) -> None:
@@ -93,4 +118,11 @@ def test_a_limit_below_what_is_spent_is_warned_of(server: ApiServer) -> None:
     (warned,) = send(server, "PATCH", f"{path}/{name}", {"spec": {"limits": {"daily": "4.19"}}})
     assert "below what is spent already" in warned
     (warned,) = send(server, "PATCH", f"{path}/{name}", {"spec": {"limits": {"daily": "5", "total": "19.99"}}})
+    assert "below what is spent already" in warned
+    stored = server.request("GET", f"{path}/{name}")
+    stored["spec"]["limits"] = {"daily": None, "total": "50.00"}
+    assert send(server, "PUT", f"{path}/{name}", stored) == []
+    stored = server.request("GET", f"{path}/{name}")
+    stored["spec"]["limits"] = {"daily": None, "total": "19.99"}
+    (warned,) = send(server, "PUT", f"{path}/{name}", stored)
     assert "below what is spent already" in warned

@@ -46,6 +46,16 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* Replicas on nodes of their own, where there are as many. */}}
+{{- define "callfleet.apart" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector: {matchLabels: {app.kubernetes.io/name: {{ . }}}}
+{{- end }}
+
 {{- define "callfleet.waitForSchema" -}}
 - name: wait-for-schema
   image: {{ include "callfleet.operatorImage" . }}

@@ -248,7 +248,9 @@ def _values(installation: Installation, settings: Settings, ring: Keyring) -> di
         "carrier": {"accountSid": installation.account_sid, "authToken": installation.auth_token},
         "hashKey": installation.subjects.hash_key.decode(),
         "encryptionKeys": ring.text(),
-        "operator": {"replicas": 1},  # of a demo or a test, on one node
+        # Of a demo or a test, on one node.
+        "operator": {"replicas": 1},
+        "gateway": {"replicas": 1},
         "simulator": {"enabled": True, "people": settings.people, "lines": _lines_volume(installation.cluster)},
     }
     return merged(values, settings.values)

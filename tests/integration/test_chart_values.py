@@ -62,6 +62,20 @@ def test_what_is_missing_is_asked_for_by_its_name() -> None:
     assert "redis.url is missing, e.g. redis://" in refusal("redis: {url: ''}")
 
 
+REAL = {"simulator": {"enabled": False}}
+HTTPS = {"apiBaseUrl": "https://api.example.com", "publicUrl": "https://calls.example.com"}
+
+
+@pytest.mark.parametrize("name", HTTPS)
+def test_a_real_carrier_is_spoken_to_by_https_only(name: str) -> None:
+    carrier = VALUES["carrier"] | HTTPS
+    told = environment(rendered(**REAL, carrier=carrier))
+    addresses = {told["CALLFLEET_CARRIER_API_BASE_URL"], told["CALLFLEET_PUBLIC_URL"]}
+    assert addresses == set(HTTPS.values())
+    plain = {"carrier": carrier | {name: "http://api.example.com"}}
+    assert f"carrier.{name} must begin with https://" in refusal(yaml.safe_dump(REAL | plain))
+
+
 def test_values_reach_the_operator_as_they_were_written() -> None:
     told = environment(
         rendered(

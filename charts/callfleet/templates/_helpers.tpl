@@ -15,11 +15,22 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* In CEL: a Campaign's own worker image, or nothing. */}}
 {{- define "callfleet.imageOf" -}}
-(has({{ . }}.spec.worker) && has({{ . }}.spec.worker.image) && {{ . }}.spec.worker.image != null ? string({{ . }}.spec.worker.image) : '')
+{{- $worker := print . ".spec.worker" -}}
+(has({{ $worker }}) && has({{ $worker }}.image) && {{ $worker }}.image != null ? string({{ $worker }}.image) : '')
+{{- end }}
+
+{{/* With a real carrier, logins, numbers and voices go over these. */}}
+{{- define "callfleet.encrypted" -}}
+{{- if hasPrefix "https://" .url }}{{ .url }}
+{{- else }}{{ fail (printf "%s must begin with https://: %s would go unencrypted" .name .what) }}
+{{- end }}
 {{- end }}
 
 {{- define "callfleet.publicUrl" -}}
-{{- if .Values.carrier.publicUrl }}{{ .Values.carrier.publicUrl }}
+{{- if and .Values.simulator.enabled .Values.carrier.publicUrl }}{{ .Values.carrier.publicUrl }}
+{{- else if .Values.carrier.publicUrl }}
+{{- $url := .Values.carrier.publicUrl }}
+{{- include "callfleet.encrypted" (dict "name" "carrier.publicUrl" "url" $url "what" "what people say") }}
 {{- else if .Values.simulator.enabled }}http://callfleet-gateway.{{ .Release.Namespace }}.svc.cluster.local:8080
 {{- else }}{{ fail "carrier.publicUrl is missing: say where the carrier reaches the gateway, e.g. https://calls.example.com" }}
 {{- end }}
@@ -28,7 +39,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "callfleet.apiBaseUrl" -}}
 {{- if and .Values.simulator.enabled .Values.carrier.apiBaseUrl }}{{ fail "carrier.apiBaseUrl and simulator.enabled exclude each other: choose one carrier" }}
 {{- else if .Values.simulator.enabled }}http://callfleet-simulator.{{ .Release.Namespace }}.svc.cluster.local:8090
-{{- else }}{{ required "carrier.apiBaseUrl is missing: it is never assumed; https://api.twilio.com for Twilio" .Values.carrier.apiBaseUrl }}
+{{- else }}
+{{- $missing := "carrier.apiBaseUrl is missing: it is never assumed; https://api.twilio.com for Twilio" }}
+{{- $url := required $missing .Values.carrier.apiBaseUrl }}
+{{- include "callfleet.encrypted" (dict "name" "carrier.apiBaseUrl" "url" $url "what" "the account's login") }}
 {{- end }}
 {{- end }}
 

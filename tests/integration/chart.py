@@ -40,13 +40,24 @@ def rendered(*options: str, **more: Any) -> tuple[dict[str, Any], ...]:
 def refusal(more: str) -> str:
     """What Helm says against VALUES with more, as somebody writes it into a file."""
     kept = {key: value for key, value in VALUES.items() if key not in yaml.safe_load(more)}
-    done = _template(yaml.safe_dump(kept) + more)
+    done = _template((yaml.safe_dump(kept) if kept else "") + more)
     assert done.returncode != 0, f"taken: {more}"
     return done.stderr
 
 
+def notes(**more: Any) -> str:
+    """What Helm tells whoever has installed the chart with VALUES and more."""
+    done = _helm(yaml.safe_dump(VALUES | more), "install", "--dry-run=client")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("NOTES:\n")[2]
+
+
 def _template(values: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [str(program("helm", "helm")), "template", "callfleet", str(CHART), "--namespace", "callfleet",
+    return _helm(values, "template", *options)
+
+
+def _helm(values: str, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(program("helm", "helm")), verb, "callfleet", str(CHART), "--namespace", "callfleet",
                "--values", "-", *options]  # fmt: skip
     return subprocess.run(command, input=values, capture_output=True, text=True, check=False, timeout=60)
 

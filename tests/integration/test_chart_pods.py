@@ -1,9 +1,9 @@
-"""How the chart's own pods stand: on which nodes, and how many of them may be away."""
+"""How the chart's own pods stand: on which nodes, how many of them may be away, and where from."""
 
 from __future__ import annotations
 
 import pytest
-from tests.integration.chart import manifest
+from tests.integration.chart import manifest, rendered
 
 
 @pytest.mark.parametrize("name", ["callfleet-operator", "callfleet-gateway"])
@@ -24,3 +24,10 @@ def test_gateways_are_evicted_one_at_a_time() -> None:
     budget = manifest("PodDisruptionBudget", "callfleet-gateway")["spec"]
     assert budget["maxUnavailable"] == 1
     assert budget["selector"] == manifest("Deployment", "callfleet-gateway")["spec"]["selector"]
+
+
+def test_all_pull_from_a_registry_that_asks_who_they_are() -> None:
+    asked = [{"name": "registry"}]
+    pods = [body["spec"]["template"]["spec"] for body in rendered(imagePullSecrets=asked)
+            if body["kind"] in {"Deployment", "Job"}]  # fmt: skip
+    assert [pod["imagePullSecrets"] for pod in pods] == [asked] * 4

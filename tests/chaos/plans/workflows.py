@@ -151,8 +151,8 @@ async def _drained(world: World) -> None:
 async def _model(world: World) -> None:
     """Another model, which has to be pulled; the next call is made with it.
 
-    Both people wait before one may be called: a fault that keeps one of the sessions from being made must not decide who
-    is called first, and with which model.
+    Both people wait before one may be called: a fault that keeps one of the sessions from being made must not decide
+    who is called first, and with which model.
     """
     world.apply("budgets", budget("5.00"))
     world.apply("campaigns", campaign(2, pacing={"maxConcurrent": 1}, suspend=True))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 import httpx
 import ollama
@@ -26,6 +27,9 @@ _REQUEST_TIMEOUT_S: Final = 10.0
 _PULL_SILENCE_S: Final = 120.0
 _PULLS_AT_ONCE: Final = 2
 _STEP_PERCENT: Final = 10
+# Where Ollama's client goes when a URL names no port; without a scheme, to Ollama's own.
+_PORTS: Final = {"http": 80, "https": 443}
+_OWN_PORT: Final = 11434
 _FAILURES: Final = (ollama.ResponseError, httpx.HTTPError, ConnectionError, TimeoutError, ValueError)
 
 _log = structlog.get_logger(__name__)
@@ -115,7 +119,8 @@ class Models:
                 if not await _has(client, model):
                     missing.append(url)
             except _FAILURES as error:
-                self._say(model, ModelState(False, UNREACHABLE, f"Ollama does not answer ({_short(error)})"))
+                message = f"Ollama at {address_of(url)} does not answer ({_short(error)})"
+                self._say(model, ModelState(False, UNREACHABLE, message))
                 return []
         if not missing:
             self._failures.pop(model, None)
@@ -123,26 +128,26 @@ class Models:
         return missing
 
     async def _pull(self, model: str, servers: list[str]) -> None:
-        try:
-            async with self._room:
-                for place, url in enumerate(servers, start=1):
+        async with self._room:
+            for place, url in enumerate(servers, start=1):
+                which = f", server {place} of {len(servers)}" if len(servers) > 1 else ""
+                try:
                     async for percent in _progress(self._servers[url], model):
-                        which = f", server {place} of {len(servers)}" if len(servers) > 1 else ""
                         self._say(model, ModelState(False, "Pulling", f"pulling {model}: {percent} %{which}"))
-        except _FAILURES as error:
-            self._pull_failed(model, _short(error))
-            return
+                except _FAILURES as error:
+                    self._pull_failed(model, url, _short(error))
+                    return
         _log.info("model pulled", model=model)
-        if await self._missing(model):
-            self._pull_failed(
-                model, "it was pulled, and is listed by another name: ask for it by that of `ollama list`"
-            )
+        if still := await self._missing(model):
+            why = "it was pulled, and is listed by another name: ask for it by that of `ollama list`"
+            self._pull_failed(model, still[0], why)
 
-    def _pull_failed(self, model: str, why: str) -> None:
+    def _pull_failed(self, model: str, url: str, why: str) -> None:
         times = self._failures[model].times + 1 if model in self._failures else 1
         pause_s = min(LONGEST_PULL_PAUSE_S, FIRST_PULL_PAUSE_S * 2 ** min(times - 1, 10))
-        _log.warning("model not pulled", model=model, error=why, retry_in_s=pause_s)
-        state = ModelState(False, "PullFailed", f"{model} cannot be pulled ({why})")
+        server = address_of(url)
+        _log.warning("model not pulled", model=model, server=server, error=why, retry_in_s=pause_s)
+        state = ModelState(False, "PullFailed", f"{model} cannot be pulled on {server} ({why})")
         self._failures[model] = _Failure(state, times, asyncio.get_running_loop().time() + pause_s)
         self._say(model, state)
 
@@ -154,6 +159,13 @@ class Models:
         if self._states.get(model) != state:
             self._states[model] = state
             self._changed(model)
+
+
+def address_of(url: str) -> str:
+    """A server by host and port; a URL may hold a password, too."""
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    host = parts.netloc.rpartition("@")[2]
+    return host if parts.port else f"{host.removesuffix(':')}:{_PORTS.get(parts.scheme, _OWN_PORT)}"
 
 
 async def _has(client: ollama.AsyncClient, model: str) -> bool:
@@ -180,6 +192,8 @@ async def _progress(client: ollama.AsyncClient, model: str) -> AsyncIterator[int
 
 
 def _short(error: BaseException) -> str:
-    """An error in a few words; a server's own are its users' to read."""
+    """An error in a few words; a server's own are its users' to read, the client's are advice for somebody's desk."""
+    if isinstance(error, ConnectionError):
+        return "no connection"
     said = error.error if isinstance(error, ollama.ResponseError) else str(error)
     return next(iter(said.strip().splitlines()), type(error).__name__)[:160]

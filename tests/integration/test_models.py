@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 from tests.integration.apiserver import free_port
 from tests.integration.operator_parts import until
 
@@ -86,13 +87,32 @@ async def test_a_model_that_nobody_has_says_that_it_cannot_be_pulled(real: Ollam
         assert models.of(missing).reason == "Pulling"
         state = await settled(models, missing)
         assert (state.ready, state.reason) == (False, "PullFailed")
-        assert state.message.startswith(f"{missing} cannot be pulled (")
+        assert state.message.startswith(f"{missing} cannot be pulled on {urlsplit(real.url).netloc} (")
 
 
-async def test_a_server_that_does_not_answer_is_named_as_the_trouble() -> None:
-    async with keeper("http://127.0.0.1:9") as (models, _):
-        await models.look(["m"])
-        assert (models.of("m").ready, models.of("m").reason) == (False, "Unreachable")
+async def test_a_server_that_does_not_answer_is_named_as_the_trouble_in_the_same_words_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models_module, "UNREACHABLE_AGAIN_S", 0.0)
+    async with scripted() as (url, server), keeper(url, "http://ada:secret@127.0.0.1:9", key=KEY) as (models, told):
+        server.models.add("m:latest")
+        for _ in range(3):
+            await models.look(["m"])
+        message = "Ollama at 127.0.0.1:9 does not answer (no connection)"
+        assert told.states == [ModelState(False, "Unreachable", message)]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://ollama-1:11434/", "ollama-1:11434"),
+        ("https://ada:se@cret@models.example.com/gpu?token=secret", "models.example.com:443"),
+        ("http://[2001:db8::1]", "[2001:db8::1]:80"),
+        ("ollama-1", "ollama-1:11434"),
+    ],
+)
+async def test_a_server_is_told_by_host_and_port_and_nothing_else_of_its_url(url: str, told: str) -> None:
+    assert models_module.address_of(url) == told
 
 
 @asynccontextmanager
@@ -228,7 +248,22 @@ async def test_a_pull_that_breaks_off_is_a_failure_in_the_servers_own_words() ->
             server.go.set()
             await models.look(["new"])
             state = await settled(models, "new")
-        assert (state.reason, state.message) == ("PullFailed", "new cannot be pulled (no space left on device)")
+        said = f"new cannot be pulled on {urlsplit(url).netloc} (no space left on device)"
+        assert (state.reason, state.message) == ("PullFailed", said)
+
+
+async def test_the_server_that_cannot_pull_is_named_beside_one_that_can() -> None:
+    async with scripted() as (able_url, able), scripted() as (full_url, full):
+        with capture_logs() as logs:
+            async with keeper(able_url, full_url, key=KEY) as (models, _):
+                full.error = "no space left on device"
+                able.go.set()
+                full.go.set()
+                await models.look(["new"])
+                state = await settled(models, "new")
+        place = urlsplit(full_url).netloc
+        assert state.message == f"new cannot be pulled on {place} (no space left on device)"
+        assert [item["server"] for item in logs if item["event"] == "model not pulled"] == [place]
 
 
 async def test_a_model_that_nobody_asks_for_any_more_is_forgotten() -> None:
@@ -271,7 +306,7 @@ async def test_a_pull_that_brings_another_name_fails_and_is_tried_again_ever_lat
                     begun_s.append(loop.time())
                 await asyncio.sleep(0.01)
         assert (await settled(models, "new")).reason == "PullFailed"
-        assert "listed by another name" in models.of("new").message
+        assert f" on {urlsplit(url).netloc} (it was pulled, and is listed by another" in models.of("new").message
         pauses_s = [later - earlier for earlier, later in pairwise(begun_s)]
         assert [pause_s >= least_s for pause_s, least_s in zip(pauses_s, (0.2, 0.4, 0.8), strict=True)] == [True] * 3
         server.models.add("new:latest")  # by hand: that is not waited for
@@ -283,4 +318,4 @@ async def test_a_wrong_key_is_the_servers_refusal() -> None:
     async with scripted() as (url, _), keeper(url, key="another") as (models, _told):
         await models.look(["m"])
         assert models.of("m").reason == "Unreachable"
-        assert "unauthorized" in models.of("m").message
+        assert models.of("m").message == f"Ollama at {urlsplit(url).netloc} does not answer (unauthorized)"

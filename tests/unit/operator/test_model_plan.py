@@ -11,7 +11,7 @@ from callfleet_operator.plan.model import ModelState, full_name, plan_model, ser
 
 READY = ModelState(ready=True)
 PULLING = ModelState(ready=False, reason="Pulling", message="pulling new: 40 %")
-FAILED = ModelState(ready=False, reason="PullFailed", message="new cannot be pulled (no such model)")
+FAILED = ModelState(ready=False, reason="PullFailed", message="new cannot be pulled on ollama:11434 (no such model)")
 
 
 def with_model(wanted: str, serving: str | None) -> Campaign:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -17,9 +17,9 @@ from kubernetes.config.config_exception import ConfigException
 from callfleet_core.api import GROUP, VERSION
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.errors import CallFleetError
-from callfleet_operator.objects import Budget, Campaign, Session
 from callfleet_operator.plan.campaign import waiting_by_reason
-from callfleet_operator.plan.explain import Cluster, Explanation, plan_explanation
+from callfleet_operator.plan.cluster import Cluster, Unread
+from callfleet_operator.plan.explain import Explanation, plan_explanation
 
 PAGE = 500
 TIMEOUT_S = 30
@@ -47,6 +47,8 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.NO_CAPACITY: "wait for a worker to start, or raise worker.maxWorkers or worker.slotsPerWorker",
     Reason.DIAL_OUTCOME_UNKNOWN: "look at the carrier's own records, and use `callfleet attempts resolve`",
 }
+_UNKNOWN_REASON = "this callfleet does not know that reason: use the one of the operator's release"
+_OTHER_RELEASE = "use the callfleet of the operator's release; where this is it, correct the spec"
 _BEYOND = "; sessions of other namespaces may come first"
 
 
@@ -76,11 +78,7 @@ def _cluster(namespace: str, context: str | None) -> Cluster:
     try:
         connect: Any = config.new_client_from_config  # it has no types
         api = client.CustomObjectsApi(connect(context=context))
-        return Cluster(
-            [Campaign.of(body) for body in _listed(api, namespace, "campaigns")],
-            [Budget.of(body) for body in _listed(api, namespace, "budgets")],
-            [Session.of(body) for body in _listed(api, namespace, "callsessions")],
-        )
+        return Cluster.of(*(_listed(api, namespace, plural) for plural in ("campaigns", "budgets", "callsessions")))
     except ConfigException as error:
         raise CallFleetError(f"no cluster to ask: {error}; set KUBECONFIG, or give --context") from error
     except ApiException as error:
@@ -108,10 +106,11 @@ def _listed(api: Any, namespace: str, plural: str) -> Iterator[dict[str, Any]]:
 
 def _of_session(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str, Any], list[str]]:
     session = next((item for item in cluster.sessions if item.meta.name == name), None)
+    _refuse_unread(cluster.unread("CallSession", name))
     if session is None:
         raise CallFleetError(f"there is no CallSession {name} in namespace {namespace}: kubectl get cs -n {namespace}")
     found = plan_explanation(cluster, session, datetime.now(UTC))
-    advice = ADVICE[found.reason] if found.reason else None
+    advice = _advice(found.reason) if found.reason else None
     return {**asdict(found), "advice": advice}, list(_sentences(found, advice))
 
 
@@ -133,29 +132,56 @@ def _sentences(found: Explanation, advice: str | None) -> Iterator[str]:
             yield f"    {item.sessions} of campaign {item.campaign} (priority {item.priority}) come before it"
     if advice:
         yield f"  {advice}"
+    yield from _unread_told(found.unreadable)
+
+
+def _advice(reason: str) -> str:
+    """What to do about a reason; a newer operator may give one that is none of ours."""
+    return ADVICE[Reason(reason)] if reason in {*Reason} else _UNKNOWN_REASON
+
+
+def _refuse_unread(found: Unread | None) -> None:
+    """Raises CallFleetError where what is asked about cannot be read."""
+    if found is not None:
+        raise CallFleetError(f"{_cannot_be_read(found)}; {_OTHER_RELEASE}")
+
+
+def _unread_told(found: Sequence[Unread]) -> Iterator[str]:
+    """What was left out of an explanation, and what to do about it."""
+    for item in found:
+        yield f"  {_cannot_be_read(item)}"
+    if found:
+        yield f"    what depends on it is not counted here: {_OTHER_RELEASE}"
+
+
+def _cannot_be_read(found: Unread) -> str:
+    more = f" (nor {found.more} more)" if found.more else ""
+    return f"{found.kind} {found.name} cannot be read by this release{more}: {found.problem}"
 
 
 def _of_campaign(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str, Any], list[str]]:
-    campaign = next((item for item in cluster.campaigns if item.meta.name == name), None)
+    campaign = cluster.campaign(name)
+    _refuse_unread(cluster.unread("Campaign", name))
     if campaign is None:
         raise CallFleetError(f"there is no Campaign {name} in namespace {namespace}: kubectl get camp -n {namespace}")
     spec = campaign.spec
     sessions = [item for item in cluster.sessions if item.spec.campaign == name and item.spec.run_id == spec.run_id]
     states = [item.state for item in sessions]
-    waiting = waiting_by_reason(sessions)
+    waiting = [{**item, "advice": _advice(item["reason"])} for item in waiting_by_reason(sessions)]
+    unread = cluster.unread_about(name)
     calls = sum(state in {SessionState.ADMITTED, SessionState.DIALING, SessionState.IN_PROGRESS} for state in states)
     answer = {
         "namespace": namespace, "campaign": name, "priority": spec.priority, "weight": spec.weight, "calls": calls,
         "pending": states.count(SessionState.PENDING), "summary": campaign.status.get("summary"),
-        "waiting": [{**item, "advice": ADVICE[Reason(item["reason"])]} for item in waiting],
+        "waiting": waiting, "unreadable": [asdict(item) for item in unread],
     }  # fmt: skip
     head = f"campaign {name} (priority {spec.priority}, weight {spec.weight}): {calls} calls are open"
     lines = [f"{head}, {answer['pending']} sessions wait"]
     for item in waiting:
         missing = f", at least {item['shortfall']} {spec.currency} missing" if "shortfall" in item else ""
         retry = f", the first is tried again at {item['retryAt']}" if "retryAt" in item else ""
-        lines += [f"  {item['reason']}: {item['count']}{missing}{retry}", f"    {ADVICE[Reason(item['reason'])]}"]
-    return answer, lines
+        lines += [f"  {item['reason']}: {item['count']}{missing}{retry}", f"    {item['advice']}"]
+    return answer, [*lines, *_unread_told(unread)]
 
 
 def _plain(value: object) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from callfleet_core.api.budget import BudgetSpec
 from callfleet_core.api.callsession import TERMINAL_STATES, CallSessionSpec, SessionState
@@ -138,6 +141,17 @@ class Unreadable:
     status: dict[str, Any]
     problem: str
     spec: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], problem: str) -> Unreadable:
+        """What is kept of such a body."""
+        return cls(Meta.of(dict(body)), body.get("status") or {}, problem, dict(body.get("spec") or {}))
+
+
+def problem_of(error: ValidationError) -> str:
+    """Which fields of a spec are refused, and why; not what they hold, which may be somebody's number or name."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, ('spec', *item['loc'])))}: {item['msg']}" for item in problems)
 
 
 class PodProblem(NamedTuple):

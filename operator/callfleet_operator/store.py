@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from callfleet_operator.objects import Budget, Campaign, Key, Meta, Pod, Session, Unreadable
+from callfleet_operator.objects import Budget, Campaign, Key, Meta, Pod, Session, Unreadable, problem_of
 
 Object = Campaign | Budget | Session | Pod
 KINDS: Mapping[str, type[Object]] = {"Campaign": Campaign, "CallSession": Session, "Budget": Budget, "Pod": Pod}
@@ -114,9 +114,7 @@ class Store:
             # It was stored under another schema: the API server would refuse it now, or a newer operator wrote it.
             _log.error("object does not fit its schema", key=str(key), problems=error.error_count())
             self._take_out(key)
-            self._unreadable[key] = Unreadable(
-                Meta.of(dict(body)), body.get("status") or {}, _told(error), dict(body.get("spec") or {})
-            )
+            self._unreadable[key] = Unreadable.of(body, problem_of(error))
         else:
             self._unreadable.pop(key, None)
             self._put(key, found)
@@ -239,9 +237,3 @@ class Store:
             for item in self._pods.values()
             if (namespace is None or item.meta.namespace == namespace) and (pool is None or item.pool == pool)
         ]
-
-
-def _told(error: ValidationError) -> str:
-    """Which fields, and why; not what they hold."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, ('spec', *item['loc'])))}: {item['msg']}" for item in problems)

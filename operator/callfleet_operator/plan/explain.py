@@ -7,13 +7,14 @@ The reason, the shortfall and the next try are what the operator wrote a moment 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.manifests import PoolDefaults, pool_name
-from callfleet_operator.objects import Budget, Campaign, Session, parse_time
+from callfleet_operator.objects import Campaign, Session, parse_time
+from callfleet_operator.plan.cluster import Cluster, Unread
 from callfleet_operator.plan.session import admission_told
 from callfleet_operator.plan.terms import priority
 from callfleet_operator.plan.turns import Share, Turns
@@ -26,15 +27,6 @@ _MONEY = {Reason.BUDGET_HELD, Reason.BUDGET_EXHAUSTED}
 _ANY_DEFAULTS = PoolDefaults(
     image="", secret="", carrier_secret="", keys_secret="", key_version=1, device="", image_pull_policy=""
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The objects of a namespace."""
-
-    campaigns: Sequence[Campaign]
-    budgets: Sequence[Budget]
-    sessions: Sequence[Session]
 
 
 @dataclass(frozen=True)
@@ -70,24 +62,29 @@ class Window:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one session is not being called. `line`: None where no line is what it waits in."""
+    """Why one session is not being called. `line`: None where no line is what it waits in.
+
+    `reason` is the operator's own word: that of a newer one may be no Reason of ours.
+    """
 
     namespace: str
     session: str
     campaign: str
     state: str
-    reason: Reason | None
+    reason: str | None
     message: str
     shortfall: str | None
     currency: str
     retry_at: datetime | None
     line: Line | None
     windows: tuple[Window, ...]
+    # Of what it depends on; it may be wrong as far as these go.
+    unreadable: tuple[Unread, ...]
 
 
 def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Explanation:
     """Explains a session of the cluster."""
-    campaign = next((item for item in cluster.campaigns if item.meta.name == session.spec.campaign), None)
+    campaign = cluster.campaign(session.spec.campaign)
     reason = _reason(session)
     retry_at = _retry_at(session)
     pending = session.state is SessionState.PENDING and not session.meta.deleted and not session.spec.cancel
@@ -104,12 +101,12 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
         retry_at=retry_at,
         line=line,
         windows=_windows(cluster, campaign) if campaign and reason in _MONEY else (),
+        unreadable=cluster.unread_about(session.spec.campaign, in_line=line is not None),
     )
 
 
-def _reason(session: Session) -> Reason | None:
-    text = session.status.get("reason")
-    return Reason(text) if text else None
+def _reason(session: Session) -> str | None:
+    return session.status.get("reason") or None
 
 
 def _retry_at(session: Session) -> datetime | None:
@@ -121,7 +118,7 @@ def _is_in_line(session: Session, now: datetime) -> bool:
     if session.state is not SessionState.PENDING or session.meta.deleted or session.spec.cancel:
         return False
     reason, retry_at = _reason(session), _retry_at(session)
-    is_due = reason is Reason.RETRY_SCHEDULED and retry_at is not None and retry_at <= now
+    is_due = reason == Reason.RETRY_SCHEDULED and retry_at is not None and retry_at <= now
     return reason in _IN_LINE or is_due
 
 
@@ -157,14 +154,14 @@ def _shared(
 ) -> tuple[str, Callable[[Campaign], bool], bool]:
     """What a session in line waits for, which campaigns share it, and whether other namespaces' do."""
     pacing = campaign.spec.pacing
-    if _reason(session) is Reason.PACING:
+    if _reason(session) == Reason.PACING:
         if calls >= pacing.max_concurrent:
             return "one of the campaign's calls to end", lambda item: item is campaign, False
         if pacing.calls_per_second and _retry_at(session):
             return "the campaign's own pace", lambda item: item is campaign, False
         ref = campaign.spec.carrier_ref
         return "the carrier account to take another call", lambda item: item.spec.carrier_ref == ref, ref is None
-    if _reason(session) is Reason.BUDGET_HELD:
+    if _reason(session) == Reason.BUDGET_HELD:
         mine = _budgets(cluster, campaign)
         what = "held money to come back"
         return what, lambda item: item is campaign or _meet(mine, _budgets(cluster, item)), not mine

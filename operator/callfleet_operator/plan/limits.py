@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from callfleet_core.ledger import account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import TimeZoneError, Window, WindowKind, beside, time_zone, window_at
-from callfleet_operator.objects import Budget, Campaign
+from callfleet_operator.objects import Budget, Campaign, Unreadable
 
 
 class WindowLimits(Protocol):
@@ -67,3 +67,21 @@ def account_keys(
     """The keys of an object's accounts now."""
     windows = counting(limits_now(limits, zone_name, now), taken)
     return tuple(account_key(namespace, kind, name, window) for window in windows)
+
+
+def namespace_names(budgets: Iterable[Budget], unreadable: Iterable[Unreadable]) -> dict[str, set[str]]:
+    """The names of the Budgets that cover a whole namespace, by namespace.
+
+    One that cannot be read covers it, too, unless it says otherwise: its calls wait.
+    """
+    names: dict[str, set[str]] = {}
+    covering = [item.meta for item in budgets if item.spec.scope == "Namespace"]
+    covering += [item.meta for item in unreadable if item.spec.get("scope") != "Referenced"]
+    for meta in covering:
+        names.setdefault(meta.namespace, set()).add(meta.name)
+    return names
+
+
+def budget_names(campaign: Campaign, covering: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
+    """The Budgets that must cover a campaign's calls; `covering`: those of whole namespaces, as by namespace_names."""
+    return {ref.name for ref in campaign.spec.budget_refs} | covering.get(campaign.meta.namespace, frozenset())

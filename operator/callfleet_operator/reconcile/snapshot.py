@@ -22,7 +22,7 @@ from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Budget, Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
-from callfleet_operator.plan.limits import account_keys
+from callfleet_operator.plan.limits import account_keys, budget_names, namespace_names
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time, why_unserved
@@ -269,7 +269,7 @@ class _TermsOfCampaigns:
         namespace, refused = campaign.meta.namespace, self._context.refused
         if Key("Campaign", namespace, campaign.meta.name) in refused:
             return f"the Campaign stalls: {': '.join(MISMATCHES[LimitResult.TIME_ZONE_MISMATCH])}"
-        names = _budget_names(campaign, self._covering)
+        names = budget_names(campaign, self._covering)
         found = found and all(Key("Budget", namespace, name) not in refused for name in names)
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))
         sid = carrier.account_sid if isinstance(carrier, CarrierAccount) else None
@@ -312,17 +312,8 @@ def _pending(
 
 def namespace_budgets(context: Context) -> dict[str, set[str]]:
     """The names of the Budgets that cover a whole namespace, by namespace: asked once for many campaigns, since the
-    store is walked for it. One that cannot be read covers it, too, unless it says otherwise: its calls wait."""
-    names: dict[str, set[str]] = {}
-    covering = [item.meta for item in context.store.budgets() if item.spec.scope == "Namespace"]
-    covering += [item.meta for item in context.store.unreadable_budgets() if item.spec.get("scope") != "Referenced"]
-    for meta in covering:
-        names.setdefault(meta.namespace, set()).add(meta.name)
-    return names
-
-
-def _budget_names(campaign: Campaign, covering: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
-    return {ref.name for ref in campaign.spec.budget_refs} | covering.get(campaign.meta.namespace, frozenset())
+    store is walked for it."""
+    return namespace_names(context.store.budgets(), context.store.unreadable_budgets())
 
 
 def _keys(context: Context, kind: str, item: Campaign | Budget, at: datetime) -> tuple[str, ...]:
@@ -340,7 +331,7 @@ def covering_accounts(
     namespace_budgets); where there is no Budget, the installation's. A Budget that is missing, or whose time zone is
     unknown, covers nothing: the call waits.
     """
-    meta, names = campaign.meta, _budget_names(campaign, covering)
+    meta, names = campaign.meta, budget_names(campaign, covering)
     keys = list(_keys(context, "Campaign", campaign, at))
     if not names:
         return (*keys, *installation.keys(context, at)), True

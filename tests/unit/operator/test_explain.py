@@ -12,7 +12,8 @@ from tests.integration.operator_parts import campaign_body
 from callfleet.explain import ADVICE
 from callfleet_core.api.callsession import Reason
 from callfleet_operator.objects import Budget, Campaign, Session, format_time
-from callfleet_operator.plan.explain import Ahead, Cluster, Explanation, plan_explanation
+from callfleet_operator.plan.cluster import Cluster
+from callfleet_operator.plan.explain import Ahead, Explanation, plan_explanation
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 SPACE = "sales"

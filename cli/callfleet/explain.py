@@ -20,6 +20,7 @@ from callfleet_core.errors import CallFleetError
 from callfleet_operator.plan.campaign import waiting_by_reason
 from callfleet_operator.plan.cluster import Cluster, Unread
 from callfleet_operator.plan.explain import Explanation, plan_explanation
+from callfleet_operator.plan.lacking import Window
 
 PAGE = 500
 TIMEOUT_S = 30
@@ -36,7 +37,7 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.BUDGET_NOT_FOUND: "create the Budget, or correct budgetRefs",
     Reason.NO_PRICE: "add a rate for this destination to the price list",
     Reason.PER_CALL_LIMIT: "raise limits.perCall, or lower call.maxDurationSeconds",
-    Reason.BUDGET_EXHAUSTED: "raise the limit, or wait for the Budget's next day or month",
+    Reason.BUDGET_EXHAUSTED: "raise the limit, or wait for its next day or month; a total has none",
     Reason.OUTSIDE_CALLING_HOURS: "nothing to do where a next try is told: its hours begin then; otherwise state the"
     " contact's time zone, or change the Campaign's schedule",
     Reason.CARRIER_NOT_READY: "create or correct the Secret that carrierRef names: the Campaign says what is wrong",
@@ -119,10 +120,10 @@ def _sentences(found: Explanation, advice: str | None) -> Iterator[str]:
     if found.message:
         yield f"  {found.message}"
     if found.shortfall is not None:
-        yield f"  missing: {found.shortfall} {found.currency}"
+        where = f", of {' and '.join(found.short)}" if found.short else ""
+        yield f"  missing: {found.shortfall} {found.currency}{where}"
     for window in found.windows:
-        spent = f"{window.spent} spent, {window.held} held of {window.limit} {found.currency}"
-        yield f"  Budget {window.budget}, {window.kind}: {spent}"
+        yield f"  {window.owner} {window.name}, {window.kind}: {_used(window, found.currency)}"
     if found.retry_at is not None:
         yield f"  next try: {found.retry_at:%Y-%m-%d %H:%M:%S} UTC"
     if found.line is not None:
@@ -133,6 +134,13 @@ def _sentences(found: Explanation, advice: str | None) -> Iterator[str]:
     if advice:
         yield f"  {advice}"
     yield from _unread_told(found.unreadable)
+
+
+def _used(window: Window, currency: str) -> str:
+    """What is used of a limit, where a status says it."""
+    if window.spent is None:
+        return f"a limit of {window.limit} {currency}; what is spent and held of it stands in no status"
+    return f"{window.spent} spent, {window.held or '0.00'} held of {window.limit} {currency}"
 
 
 def _advice(reason: str) -> str:

@@ -185,12 +185,19 @@ async def test_money_that_is_held_is_explained_with_the_budget_that_lacks_it(
     await begin(running, namespace, body(namespace, "spring", 0, people=3, limits={"total": "0.20"}))
     await ready_pod(running, namespace)
     sessions = await cycle(running, namespace)
+    await running.reconcile(namespace, "spring")
     held = [item for item in sessions if item.status.get("reason") == "BudgetHeld"]
     assert [item.state for item in sessions] == ["Admitted", "Admitted", "Pending"]
     found = await explained(server, held[0].meta.name, "-n", namespace)
     assert found["line"]["for_what"] == "held money to come back"
     assert found["line"]["place"] == 1
     assert found["shortfall"] == held[0].status["shortfall"]
+    assert found["short"] == ["Campaign spring"]
+    (window,) = found["windows"]
+    assert (window["kind"], window["limit"], window["spent"]) == ("Total", "0.20", "0.00")
+    told = await asyncio.to_thread(callfleet, server, held[0].meta.name, "-n", namespace)
+    assert f"  missing: {found['shortfall']} USD, of Campaign spring\n" in told.stdout
+    assert f"  Campaign spring, Total: 0.00 spent, {window['held']} held of 0.20 USD\n" in told.stdout
 
 
 async def test_what_is_not_there_is_said(server: ApiServer, namespace: str) -> None:

@@ -7,14 +7,17 @@ The reason, the shortfall and the next try are what the operator wrote a moment 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.objects import Campaign, Session, parse_time
 from callfleet_operator.plan.cluster import Cluster, Unread
+from callfleet_operator.plan.lacking import Books, Lack, Window
+from callfleet_operator.plan.limits import UNCOVERED, owners
 from callfleet_operator.plan.session import admission_told
 from callfleet_operator.plan.terms import priority
 from callfleet_operator.plan.turns import Share, Turns
@@ -23,6 +26,7 @@ _OPEN = {SessionState.ADMITTED, SessionState.DIALING, SessionState.IN_PROGRESS}
 # They will be admitted as soon as there is room; all others wait for something of their own.
 _IN_LINE = {None, Reason.NO_CAPACITY, Reason.BUDGET_HELD, Reason.PACING}
 _MONEY = {Reason.BUDGET_HELD, Reason.BUDGET_EXHAUSTED}
+_UNCOVERED = "the installation's limits of calls that no Budget covers"
 # Two campaigns share a pool when their names are the same, whatever an installation's defaults are.
 _ANY_DEFAULTS = PoolDefaults(
     image="", secret="", carrier_secret="", keys_secret="", key_version=1, device="", image_pull_policy=""
@@ -50,17 +54,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A Budget's window as its status says it, in the Budget's currency."""
-
-    budget: str
-    kind: str
-    limit: str
-    held: str
-    spent: str
-
-
-@dataclass(frozen=True)
 class Explanation:
     """Why one session is not being called. `line`: None where no line is what it waits in.
 
@@ -74,6 +67,8 @@ class Explanation:
     reason: str | None
     message: str
     shortfall: str | None
+    # The accounts that lack it, in words.
+    short: tuple[str, ...]
     currency: str
     retry_at: datetime | None
     line: Line | None
@@ -89,6 +84,7 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
     retry_at = _retry_at(session)
     pending = session.state is SessionState.PENDING and not session.meta.deleted and not session.spec.cancel
     line = _line(cluster, session, campaign, now) if campaign and pending else None
+    lack = Books.of(cluster, campaign, now).lacking(session) if campaign and reason in _MONEY else Lack()
     return Explanation(
         namespace=session.meta.namespace,
         session=session.meta.name,
@@ -97,10 +93,11 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
         reason=reason,
         message=admission_told(session.status),
         shortfall=session.status.get("shortfall"),
+        short=tuple(_UNCOVERED if owner == UNCOVERED else " ".join(owner) for owner in sorted(lack.owners)),
         currency=session.spec.currency,
         retry_at=retry_at,
         line=line,
-        windows=_windows(cluster, campaign) if campaign and reason in _MONEY else (),
+        windows=lack.windows,
         unreadable=cluster.unread_about(session.spec.campaign, in_line=line is not None),
     )
 
@@ -127,8 +124,8 @@ def _line(cluster: Cluster, session: Session, campaign: Campaign, now: datetime)
     if campaign.spec.suspend or not _is_in_line(session, now):
         return None
     calls = Counter(item.spec.campaign for item in cluster.sessions if item.state in _OPEN)
-    what, shares, beyond = _shared(cluster, session, campaign, calls[campaign.meta.name])
-    rivals = {item.meta.name: item for item in cluster.campaigns if shares(item) and not item.spec.suspend}
+    shared = _shared(cluster, session, campaign, calls[campaign.meta.name], now)
+    rivals = {item.meta.name: item for item in cluster.campaigns if shared.by(item) and not item.spec.suspend}
     # Who waits for a limit of its own stands in nobody else's line.
     waiting = [
         _Place.of(item, rivals[item.spec.campaign])
@@ -136,7 +133,7 @@ def _line(cluster: Cluster, session: Session, campaign: Campaign, now: datetime)
         if item.spec.campaign in rivals
         and item.spec.run_id == rivals[item.spec.campaign].spec.run_id
         and _is_in_line(item, now)
-        and (item.spec.campaign == campaign.meta.name or _reason(item) in {None, _reason(session), Reason.NO_CAPACITY})
+        and (item.spec.campaign == campaign.meta.name or _waits_beside(item, session, rivals, shared))
     ]
     turns = Turns({_key(item): Share(item.spec.weight, calls[item.meta.name]) for item in rivals.values()})
     ahead: Counter[tuple[str, int]] = Counter()
@@ -146,48 +143,56 @@ def _line(cluster: Cluster, session: Session, campaign: Campaign, now: datetime)
         ahead[place.campaign[1], place.priority] += 1
         turns.took(place.campaign)
     entries = tuple(Ahead(name, priority, count) for (name, priority), count in sorted(ahead.items()))
-    return Line(what, sum(ahead.values()) + 1, entries, beyond)
+    return Line(shared.what, sum(ahead.values()) + 1, entries, shared.beyond_namespace)
 
 
-def _shared(
-    cluster: Cluster, session: Session, campaign: Campaign, calls: int
-) -> tuple[str, Callable[[Campaign], bool], bool]:
-    """What a session in line waits for, which campaigns share it, and whether other namespaces' do."""
+@dataclass(frozen=True)
+class _Shared:
+    """What a session in line waits for, which campaigns share it, and whether other namespaces' do.
+
+    `awaited`: whether a session of such a campaign that waits for money waits for that of the same account.
+    """
+
+    what: str
+    by: Callable[[Campaign], bool]
+    beyond_namespace: bool = False
+    awaited: Callable[[Session, Campaign], bool] = lambda *_: True
+
+
+def _waits_beside(item: Session, session: Session, rivals: Mapping[str, Campaign], shared: _Shared) -> bool:
+    """Whether a session of another campaign that shares something waits for this."""
+    if _reason(item) == Reason.BUDGET_HELD == _reason(session):
+        return shared.awaited(item, rivals[item.spec.campaign])
+    return _reason(item) in {None, _reason(session), Reason.NO_CAPACITY}
+
+
+def _shared(cluster: Cluster, session: Session, campaign: Campaign, calls: int, now: datetime) -> _Shared:
     pacing = campaign.spec.pacing
     if _reason(session) == Reason.PACING:
         if calls >= pacing.max_concurrent:
-            return "one of the campaign's calls to end", lambda item: item is campaign, False
+            return _Shared("one of the campaign's calls to end", lambda item: item is campaign)
         if pacing.calls_per_second and _retry_at(session):
-            return "the campaign's own pace", lambda item: item is campaign, False
+            return _Shared("the campaign's own pace", lambda item: item is campaign)
         ref = campaign.spec.carrier_ref
-        return "the carrier account to take another call", lambda item: item.spec.carrier_ref == ref, ref is None
+        return _Shared("the carrier account to take another call", lambda it: it.spec.carrier_ref == ref, ref is None)
     if _reason(session) == Reason.BUDGET_HELD:
-        mine = _budgets(cluster, campaign)
-        what = "held money to come back"
-        return what, lambda item: item is campaign or _meet(mine, _budgets(cluster, item)), not mine
+        return _shared_money(cluster, session, campaign, now)
     pool = pool_name(campaign.spec, _ANY_DEFAULTS)
-    return "a worker's slot", lambda item: pool_name(item.spec, _ANY_DEFAULTS) == pool, False
+    return _Shared("a worker's slot", lambda item: pool_name(item.spec, _ANY_DEFAULTS) == pool)
 
 
-def _budgets(cluster: Cluster, campaign: Campaign) -> frozenset[str]:
-    """Names of the Budgets that cover a campaign; none: the installation's account does."""
-    named = {ref.name for ref in campaign.spec.budget_refs}
-    return frozenset(named | {item.meta.name for item in cluster.budgets if item.spec.scope == "Namespace"})
+def _shared_money(cluster: Cluster, session: Session, campaign: Campaign, now: datetime) -> _Shared:
+    """The accounts that lack the money: rivals are those who draw on one of these, and lack it there."""
+    books = cache(lambda name: Books.of(cluster, next(it for it in cluster.campaigns if it.meta.name == name), now))
+    lack = books(campaign.meta.name).lacking(session).owners
 
+    def draws(other: Campaign) -> bool:
+        return not lack.isdisjoint(owners(other, cluster.covering))
 
-def _meet(mine: frozenset[str], others: frozenset[str]) -> bool:
-    """Whether they share an account: a Budget, or the installation's own where neither has one."""
-    return bool(mine & others) or mine == others
+    def awaited(item: Session, of: Campaign) -> bool:
+        return not lack.isdisjoint(books(of.meta.name).lacking(item).owners)
 
-
-def _windows(cluster: Cluster, campaign: Campaign) -> tuple[Window, ...]:
-    names = _budgets(cluster, campaign)
-    return tuple(
-        Window(budget.meta.name, window["kind"], window["limit"], window["held"], window["spent"])
-        for budget in cluster.budgets
-        if budget.meta.name in names
-        for window in budget.status.get("windows") or []
-    )
+    return _Shared("held money to come back", draws, UNCOVERED in lack, awaited)
 
 
 def _key(campaign: Campaign) -> tuple[str, str]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from callfleet_core.ledger import account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import TimeZoneError, Window, WindowKind, beside, time_zone, window_at
 from callfleet_operator.objects import Budget, Campaign, Unreadable
+
+# Whose an account is, inside a namespace: a kind and a name.
+Owner = tuple[str, str]
+# The installation's own account: all calls that no Budget covers share it.
+UNCOVERED: Final[Owner] = ("Installation", "uncovered")
 
 
 class WindowLimits(Protocol):
@@ -85,3 +90,9 @@ def namespace_names(budgets: Iterable[Budget], unreadable: Iterable[Unreadable])
 def budget_names(campaign: Campaign, covering: Mapping[str, AbstractSet[str]]) -> AbstractSet[str]:
     """The Budgets that must cover a campaign's calls; `covering`: those of whole namespaces, as by namespace_names."""
     return {ref.name for ref in campaign.spec.budget_refs} | covering.get(campaign.meta.namespace, frozenset())
+
+
+def owners(campaign: Campaign, covering: Mapping[str, AbstractSet[str]]) -> list[Owner]:
+    """Whose accounts must all cover a campaign's calls: first its own, then its Budgets', or the installation's."""
+    budgets = [("Budget", name) for name in sorted(budget_names(campaign, covering))]
+    return [("Campaign", campaign.meta.name), *(budgets or [UNCOVERED])]

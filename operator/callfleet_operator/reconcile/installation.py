@@ -10,10 +10,11 @@ from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import Window, WindowKind, time_zone, window_at
 from callfleet_operator.context import Context
+from callfleet_operator.plan.limits import UNCOVERED
 from callfleet_operator.reconcile import budget
 
 EVERY_S = 5.0
-KIND, NAME = "Installation", "uncovered"
+KIND, NAME = UNCOVERED
 
 
 class InstallationError(CallFleetError):

@@ -22,7 +22,7 @@ from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import Budget, Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
-from callfleet_operator.plan.limits import account_keys, budget_names, namespace_names
+from callfleet_operator.plan.limits import UNCOVERED, account_keys, budget_names, namespace_names, owners
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time, why_unserved
@@ -331,12 +331,12 @@ def covering_accounts(
     namespace_budgets); where there is no Budget, the installation's. A Budget that is missing, or whose time zone is
     unknown, covers nothing: the call waits.
     """
-    meta, names = campaign.meta, budget_names(campaign, covering)
+    _, *others = owners(campaign, covering)
     keys = list(_keys(context, "Campaign", campaign, at))
-    if not names:
+    if others == [UNCOVERED]:
         return (*keys, *installation.keys(context, at)), True
-    for name in sorted(names):
-        budget = context.store.budget(meta.namespace, name)
+    for _, name in others:
+        budget = context.store.budget(campaign.meta.namespace, name)
         if budget is None:
             return tuple(keys), False
         try:

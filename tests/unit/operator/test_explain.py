@@ -25,8 +25,10 @@ def stored(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "metadata": {"namespace": SPACE, **body["metadata"], **server}}
 
 
-def campaign(name: str, **spec: Any) -> Campaign:
-    return Campaign.of(stored(campaign_body(SPACE, name, contacts={"listRef": {"name": "people"}}, **spec)))
+def campaign(name: str, money: tuple[str, str] | None = None, **spec: Any) -> Campaign:
+    """A Campaign, and what its status says that is held and spent."""
+    body = stored(campaign_body(SPACE, name, contacts={"listRef": {"name": "people"}}, **spec))
+    return Campaign.of({**body, "status": {"money": {"held": money[0], "spent": money[1]}} if money else {}})
 
 
 def session(owner: str, position: int, reason: str | None = None, state: str = "Pending", **status: Any) -> Session:
@@ -44,6 +46,10 @@ def place(cluster: Cluster, name: str) -> tuple[int, dict[str, int]] | None:
     """The place in the line, and how many of each campaign come before."""
     line = explained(cluster, name).line
     return None if line is None else (line.place, {item.campaign: item.sessions for item in line.ahead})
+
+
+def windows(found: Explanation) -> list[tuple[str, str, str]]:
+    return [(item.owner, item.name, item.kind) for item in found.windows]
 
 
 def explained(cluster: Cluster, name: str) -> Explanation:
@@ -112,9 +118,74 @@ def test_held_money_is_waited_for_by_those_whom_a_budget_covers_together() -> No
     assert place(cluster, "b-0") == (2, {"a": 1})
     assert place(cluster, "c-0") == (1, {})
     found = explained(cluster, "b-0")
-    assert (found.shortfall, [item.budget for item in found.windows]) == ("0.05", ["shared"])
+    assert (found.shortfall, found.short, windows(found)) == (
+        "0.05",
+        ("Budget shared",),
+        [("Budget", "shared", "Total")],
+    )
     everybody = Cluster(campaigns, [budget("all", scope="Namespace")], sessions)
     assert place(everybody, "c-0") == (3, {"a": 1, "b": 1})
+
+
+def test_each_campaigns_own_total_is_waited_for_by_itself_and_shown() -> None:
+    limits = {"daily": "9.00", "total": "10.00"}
+    campaigns = [campaign(name, money=("0.90", "9.00"), limits=limits) for name in "ab"]
+    cluster = Cluster(campaigns, [], [session(name, 0, "BudgetHeld", shortfall="0.05") for name in "ab"])
+    for name in "ab":
+        assert place(cluster, f"{name}-0") == (1, {})
+        found = explained(cluster, f"{name}-0")
+        assert (found.short, windows(found)) == ((f"Campaign {name}",), [("Campaign", name, "Total")])
+        assert found.line is not None
+        assert not found.line.beyond_namespace
+    (window,) = found.windows
+    assert (window.limit, window.held, window.spent) == ("10.00", "0.90", "9.00")
+
+
+def test_calls_that_no_budget_covers_wait_for_the_installations_limits_together() -> None:
+    attempt = {"id": str(UUID(int=7)), "number": 1, "held": "0.84"}
+    # The one with a limit of its own has much left: its calls cost less than that.
+    limited = campaign("a", money=("0.84", "20.00"), limits={"total": "1000.00"})
+    covered = campaign("c", budgetRefs=[{"name": "own"}])
+    sessions = [session("a", 9, state="InProgress", attempt=attempt)]
+    sessions += [session(name, 0, "BudgetHeld", shortfall="0.05") for name in "abc"]
+    cluster = Cluster([limited, campaign("b"), covered], [budget("own")], sessions)
+    assert place(cluster, "a-0") == (2, {"b": 1})
+    found = explained(cluster, "a-0")
+    assert found.short == ("the installation's limits of calls that no Budget covers",)
+    assert found.windows == ()
+    assert found.line is not None
+    assert found.line.beyond_namespace
+    assert place(cluster, "c-0") == (1, {})
+
+
+def test_who_shares_a_budget_and_waits_for_a_limit_of_its_own_is_no_rival() -> None:
+    shared = [{"name": "shared"}]
+    own = campaign("a", money=("0.90", "9.00"), limits={"total": "10.00"}, budgetRefs=shared)
+    total = {"kind": "Total", "limit": "50.00", "held": "5.00", "spent": "40.00", "left": "5.00"}
+    sessions = [session("a", 0, "BudgetHeld", shortfall="0.05"), session("b", 0, "BudgetHeld", shortfall="0.10")]
+    cluster = Cluster([own, campaign("b", budgetRefs=shared)], [budget("shared", windows=[total])], sessions)
+    assert place(cluster, "b-0") == (1, {})
+    assert place(cluster, "a-0") == (1, {})
+    found = explained(cluster, "a-0")
+    assert found.short == ("Campaign a",)
+    assert windows(found) == [("Campaign", "a", "Total"), ("Budget", "shared", "Total")]
+    # Who waits for a slot only takes the Budget's money as well.
+    first = session("a", 0, "NoCapacity")
+    assert place(Cluster(cluster.campaigns, cluster.budgets, [first, sessions[1]]), "b-0") == (2, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("retry_at", "kinds"),
+    [("2026-11-23T00:00:00Z", ["Daily"]), ("2026-12-01T00:00:00Z", ["Daily", "Monthly"]), (None, ["Total"])],
+)
+def test_spent_money_is_looked_for_in_the_windows_that_end_by_the_next_try(
+    retry_at: str | None, kinds: list[str]
+) -> None:
+    limits = {"daily": "1.00", "monthly": "5.00", "total": "10.00"}
+    spent = session("a", 0, "BudgetExhausted", shortfall="0.05", **({"retryAt": retry_at} if retry_at else {}))
+    found = explained(Cluster([campaign("a", money=("0.00", "9.50"), limits=limits)], [], [spent]), "a-0")
+    assert (found.short, [item.kind for item in found.windows]) == (("Campaign a",), kinds)
+    assert found.line is None
 
 
 def test_a_campaigns_own_limits_are_its_own_line() -> None:

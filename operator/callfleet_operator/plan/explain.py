@@ -49,7 +49,8 @@ class Line:
     for_what: str
     place: int
     ahead: tuple[Ahead, ...]
-    # Sessions of other namespaces stand in it, too, and are not seen.
+    # Sessions of other campaigns stand in it, too; of other namespaces, which are not seen.
+    beyond_campaign: bool
     beyond_namespace: bool
 
 
@@ -98,7 +99,7 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
         retry_at=retry_at,
         line=line,
         windows=lack.windows,
-        unreadable=cluster.unread_about(session.spec.campaign, in_line=line is not None),
+        unreadable=cluster.unread_about(session.spec.campaign, in_line=line is not None and line.beyond_campaign),
     )
 
 
@@ -143,18 +144,19 @@ def _line(cluster: Cluster, session: Session, campaign: Campaign, now: datetime)
         ahead[place.campaign[1], place.priority] += 1
         turns.took(place.campaign)
     entries = tuple(Ahead(name, priority, count) for (name, priority), count in sorted(ahead.items()))
-    return Line(shared.what, sum(ahead.values()) + 1, entries, shared.beyond_namespace)
+    return Line(shared.what, sum(ahead.values()) + 1, entries, shared.beyond_campaign, shared.beyond_namespace)
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """What a session in line waits for, which campaigns share it, and whether other namespaces' do.
+    """What a session in line waits for, which campaigns share it, and whether others, and other namespaces', do.
 
     `awaited`: whether a session of such a campaign that waits for money waits for that of the same account.
     """
 
     what: str
     by: Callable[[Campaign], bool]
+    beyond_campaign: bool = True
     beyond_namespace: bool = False
     awaited: Callable[[Session, Campaign], bool] = lambda *_: True
 
@@ -170,11 +172,12 @@ def _shared(cluster: Cluster, session: Session, campaign: Campaign, calls: int, 
     pacing = campaign.spec.pacing
     if _reason(session) == Reason.PACING:
         if calls >= pacing.max_concurrent:
-            return _Shared("one of the campaign's calls to end", lambda item: item is campaign)
+            return _Shared("one of the campaign's calls to end", lambda item: item is campaign, beyond_campaign=False)
         if pacing.calls_per_second and _retry_at(session):
-            return _Shared("the campaign's own pace", lambda item: item is campaign)
+            return _Shared("the campaign's own pace", lambda item: item is campaign, beyond_campaign=False)
         ref = campaign.spec.carrier_ref
-        return _Shared("the carrier account to take another call", lambda it: it.spec.carrier_ref == ref, ref is None)
+        what = "the carrier account to take another call"
+        return _Shared(what, lambda item: item.spec.carrier_ref == ref, beyond_namespace=ref is None)
     if _reason(session) == Reason.BUDGET_HELD:
         return _shared_money(cluster, session, campaign, now)
     pool = pool_name(campaign.spec, _ANY_DEFAULTS)
@@ -192,7 +195,8 @@ def _shared_money(cluster: Cluster, session: Session, campaign: Campaign, now: d
     def awaited(item: Session, of: Campaign) -> bool:
         return not lack.isdisjoint(books(of.meta.name).lacking(item).owners)
 
-    return _Shared("held money to come back", draws, UNCOVERED in lack, awaited)
+    others = lack != {("Campaign", campaign.meta.name)}
+    return _Shared("held money to come back", draws, others, UNCOVERED in lack, awaited)
 
 
 def _key(campaign: Campaign) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from callfleet_core.money import format_micros, micros_up
 from callfleet_core.windows import TimeZoneError, WindowKind
 from callfleet_operator.objects import Budget, Campaign, Session, parse_time
 from callfleet_operator.plan.cluster import Cluster
-from callfleet_operator.plan.limits import UNCOVERED, Owner, limits_now, owners
+from callfleet_operator.plan.limits import Owner, limits_now, owners
 from callfleet_operator.plan.terms import ceiling_micros
 
 
@@ -90,8 +90,8 @@ class Books:
         bounds = [missing + item.left_micros(status["reason"]) for item in told]
         ceiling = ceiling_micros(session, self.campaign)
         # Where something is not told, the bounds may be far off: others of its calls cost about the same.
-        alike = UNCOVERED in self.owners or len(told) < len(self.windows)
-        likely = self.most_held_micros if alike else None
+        all_told = len(told) == len(self.windows) and {*self.owners[1:]} <= {(item.owner, item.name) for item in told}
+        likely = None if all_told else self.most_held_micros
         bounds += [] if ceiling is None else [ceiling]
         bounds += [] if likely is None else [max(likely, missing)]
         return min(bounds, default=missing)

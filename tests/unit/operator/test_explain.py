@@ -158,6 +158,29 @@ def test_calls_that_no_budget_covers_wait_for_the_installations_limits_together(
     assert place(cluster, "c-0") == (1, {})
 
 
+def test_a_budget_that_tells_nothing_is_short_where_the_campaigns_own_limit_has_room() -> None:
+    attempt = {"id": str(UUID(int=7)), "number": 1, "held": "0.84"}
+    mine = campaign("a", money=("0.84", "20.00"), limits={"total": "1000.00"}, budgetRefs=[{"name": "untold"}])
+    sessions = [session("a", 9, state="Dialing", attempt=attempt), session("a", 0, "BudgetHeld", shortfall="0.05")]
+    found = explained(Cluster([mine], [budget("untold")], sessions), "a-0")
+    assert (found.short, found.windows) == (("Budget untold",), ())
+
+
+def test_another_campaign_that_cannot_be_read_matters_where_others_stand_in_line() -> None:
+    bodies = [stored(campaign_body(SPACE, name, contacts={"listRef": {"name": "people"}})) for name in "ab"]
+    bodies[1]["spec"]["shape"] = "round"
+    waiting = [
+        {"metadata": {"name": f"a-{index}"}, "spec": {"campaign": "a", "contactID": str(UUID(int=index))}}
+        for index in range(2)
+    ]
+    statuses = [{"reason": "NoCapacity"}, {"reason": "Pacing", "retryAt": format_time(NOW)}]
+    bodies[0]["spec"]["pacing"] = {"callsPerSecond": "0.5"}
+    told = zip(waiting, statuses, strict=True)
+    cluster = Cluster.of(bodies, [], [{**stored(body), "status": status} for body, status in told])
+    assert [item.name for item in explained(cluster, "a-0").unreadable] == ["b"]
+    assert explained(cluster, "a-1").unreadable == ()
+
+
 def test_who_shares_a_budget_and_waits_for_a_limit_of_its_own_is_no_rival() -> None:
     shared = [{"name": "shared"}]
     own = campaign("a", money=("0.90", "9.00"), limits={"total": "10.00"}, budgetRefs=shared)

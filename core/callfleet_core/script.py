@@ -20,6 +20,8 @@ TEXT_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=TEXT_PATTERN)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=TEXT_PATTERN)]
 
+MOST_QUESTIONS = 12
+
 
 class ApiModel(BaseModel):
     """Base of everything that appears in a manifest: camelCase outside, snake_case inside, no unknown keys."""
@@ -104,4 +106,4 @@ class CallScript(ApiModel):
     llm_model: str = Field(min_length=1, max_length=100)
     opening: Line
     closing: Line
-    questions: list[Question] = Field(min_length=1, max_length=12)
+    questions: list[Question] = Field(min_length=1, max_length=MOST_QUESTIONS)

@@ -30,6 +30,11 @@ def test_somebody_else_makes_the_secrets_and_no_value_of_theirs_is_asked_for() -
     assert secrets(**FOREIGN) == {}
 
 
+def test_an_earlier_charts_values_do_not_say_who_makes_the_secrets() -> None:
+    """As with helm upgrade --reuse-values."""
+    assert secrets(secrets=None) == secrets()
+
+
 @pytest.mark.parametrize(
     "given",
     [

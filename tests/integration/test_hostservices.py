@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,15 +17,15 @@ MODULE = importlib.import_module("callfleet.hostservices.postgres")  # the funct
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that passes for the one in memory, with room enough; a PostgreSQL of the system is needed for it."""
     if MODULE.find_binaries() is None:
         pytest.skip("the system has no PostgreSQL, and nothing may be run from memory")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # the server runs as another user
-    monkeypatch.setattr(MODULE, "MEMORY", tmp_path)
-    monkeypatch.setattr(MODULE, "MEMORY_BYTES", 1)
-    return tmp_path
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # the server runs as another user
+        monkeypatch.setattr(MODULE, "MEMORY", Path(folder))
+        monkeypatch.setattr(MODULE, "MEMORY_BYTES", 1)
+        yield Path(folder)
 
 
 def _folder_of(server: PostgresServer) -> Path:
@@ -35,6 +38,9 @@ def _folder_of(server: PostgresServer) -> Path:
 def test_data_that_need_not_last_is_in_memory_and_gone_at_the_end(memory: Path) -> None:
     with postgres() as server:
         assert _folder_of(server).is_relative_to(memory)
+    deadline = time.monotonic() + 10
+    while list(memory.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the server's guard removes it
     assert list(memory.iterdir()) == []
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet
 from tests.integration.operator_parts import GROUP
 
 from callfleet_core.carriers import Source
+
+COOL_DOWN = timedelta(seconds=121)
 
 
 async def test_a_namespace_that_is_made_again_gets_all_that_workers_need_again(fleet: Fleet) -> None:
@@ -64,3 +68,24 @@ async def test_no_secret_but_a_proven_carriers_is_mounted_into_a_worker(fleet: F
     await fleet.look(2)
     assert fleet.condition("CarrierReady")[0] == "False"
     assert fleet.pods() == []
+
+
+@pytest.mark.parametrize("most", [1, 2])
+async def test_workers_stay_while_a_new_leader_has_not_looked_at_their_carrier(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """An upgrade restarts the operator and renames the pools: warm workers go when new ones are ready, no earlier."""
+    carriers = fleet.parts.context.carriers
+    fleet.apply(1, worker={"minWorkers": 1, "maxWorkers": most, "image": "worker:1"})
+    await fleet.settled()
+    fleet.run_pods()
+    (warm,) = fleet.pod_names()
+    with monkeypatch.context() as restarted:
+        restarted.setattr(carriers, "of", lambda _: None)
+        fleet.change(worker={"minWorkers": 1, "maxWorkers": most, "image": "worker:2"})
+        for _ in range(2):
+            await fleet.look(2)
+            assert fleet.pod_names() == [warm]
+            fleet.ahead += COOL_DOWN
+    await fleet.look(3)
+    assert len(fleet.pod_names()) == most  # where there may be one, it has a call by now

@@ -13,6 +13,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.image.worker.repository }}:{{ .Values.image.worker.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* Not empty where the chart makes its Secrets; an earlier chart's values, which Helm may reuse, do not say. */}}
+{{- define "callfleet.makesSecrets" -}}
+{{- if ne (toString (default dict .Values.secrets).create) "false" }}yes{{ end }}
+{{- end }}
+
 {{/* In CEL: a Campaign's own worker image, or nothing. */}}
 {{- define "callfleet.imageOf" -}}
 {{- $worker := print . ".spec.worker" -}}

@@ -26,6 +26,7 @@ from callfleet.hostservices.process import (
     private_folder,
     running,
     service_user,
+    sweep,
 )
 from callfleet.parts.api import ensure, program
 from callfleet.parts.debian import which
@@ -95,6 +96,7 @@ def _memory() -> Path | None:
     """The folder in memory, where there is room enough, and no program to be run from there (the wheel's)."""
     if find_binaries() is None or not os.access(MEMORY, os.W_OK):
         return None
+    sweep(MEMORY, "postgres")
     free = min(psutil.disk_usage(str(MEMORY)).free, psutil.virtual_memory().available // 2)
     return MEMORY if free >= MEMORY_BYTES else None
 

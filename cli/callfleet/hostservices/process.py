@@ -74,6 +74,12 @@ def private_folder(prefix: str, user: str | None, place: Path | None = None) -> 
     return path
 
 
+def sweep(place: Path, prefix: str) -> None:
+    """Removes private folders in `place` whose makers have gone."""
+    with file_lock(lock_path("private-folders"), FOLDER_TIMEOUT_S):
+        _remove_orphans(place, f"callfleet-{prefix}-")
+
+
 def _remove_orphans(place: Path, prefix: str) -> None:
     for folder in place.glob(f"{prefix}*"):
         try:

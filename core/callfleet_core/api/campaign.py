@@ -33,7 +33,7 @@ from callfleet_core.api.worker import (
     SLOTS_IN_DEFAULT_MEMORY,
     Worker,
 )
-from callfleet_core.script import TEXT_PATTERN, ApiModel, CallScript, Line, Question
+from callfleet_core.script import MOST_QUESTIONS, TEXT_PATTERN, ApiModel, CallScript, Line, Question
 
 # With up to three decimals; a rule of the spec says how much.
 CallsPerSecond = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$", max_length=7)]
@@ -119,7 +119,7 @@ class Agent(ApiModel):
     opening: Line = Field(description="The first words; say who calls and why.")
     closing: Line = Field(description="The last words.")
     questions: list[Question] = Field(
-        min_length=1, max_length=12, json_schema_extra=list_map("name"), description="Asked in this order."
+        min_length=1, max_length=MOST_QUESTIONS, json_schema_extra=list_map("name"), description="Asked in this order."
     )
 
 

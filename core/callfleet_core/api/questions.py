@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from callfleet_core.api.common import rule
+from callfleet_core.script import MOST_QUESTIONS
 
 _EACH = "self.agent.questions.all(q, %s)"
 # A stored Campaign that breaks one may be changed elsewhere, so that it can be suspended.
 _AS_STORED = "oldSelf.hasValue() && self.agent.questions == oldSelf.value().agent.questions"
 # The one of the two that comes first: two positions in a list are more than a rule may cost.
 _FIRST = "self.agent.questions.filter(o, o.name == q.name || o.name == q.when.question)[0].name"
+# Lists of named entries are equal in any order; a rule that goes through both would cost too much.
+_NAME = "agent.questions[{place}].name"
+_IN_ORDER = " && ".join(
+    f"(size(self.agent.questions) <= {place} || self.{name} == oldSelf.value().{name})"
+    for place in range(MOST_QUESTIONS)
+    for name in (_NAME.format(place=place),)
+)
 # What a parser of the worker can answer a question with.
 _POSSIBLE = (
     "({of}.type != 'YesNo' || {given}.all(a, a in ['yes', 'no']))"
@@ -18,9 +26,6 @@ _AS_THERE = (
     "must hold answers that its question can have: 'yes' or 'no' of a YesNo, a Choice's choices as they are written"
 )
 _RULES = {
-    f"!has(q.when) || (q.when.question != q.name && {_FIRST} == q.when.question)": (
-        "when.question must be the name of an earlier question of this campaign: put that one before"
-    ),
     "!has(q.when) || self.agent.questions.all(o, o.name != q.when.question"
     f" || ({_POSSIBLE.format(of='o', given='q.when.is')}))": f"when.is {_AS_THERE}",
     f"!has(q.qualify) || !has(q.qualify.is) || ({_POSSIBLE.format(of='q', given='q.qualify.is')})": (
@@ -42,6 +47,12 @@ QUESTION_RULES = (
     rule(
         _EACH % "(q.type == 'Choice') == (has(q.choices) && size(q.choices) >= 2)",
         "choices must hold at least two entries for a question of type Choice, and be absent for other types",
+    ),
+    rule(
+        _EACH % f"!has(q.when) || (q.when.question != q.name && {_FIRST} == q.when.question)"
+        f" || ({_AS_STORED} && {_IN_ORDER})",
+        "when.question must be the name of an earlier question of this campaign: put that one before",
+        optionalOldSelf=True,
     ),
     *(rule(f"{_EACH % holds} || {_AS_STORED}", message, optionalOldSelf=True) for holds, message in _RULES.items()),
 )

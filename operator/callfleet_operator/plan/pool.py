@@ -124,6 +124,7 @@ class PoolView:
 
     `earlier` are pods of pools that no campaign asks for any more, made for campaigns that ask for this one now;
     `useful`, by UID, are those of them that can make these campaigns' calls at all. The mappings are by pod UID.
+    `proven`: whether the Secret that a new pod would mount is a carrier's; a Campaign may name any.
     """
 
     pods: Sequence[Pod]
@@ -132,6 +133,7 @@ class PoolView:
     wanted: Wanted
     live_by_pod: Mapping[str, int]
     idle_since: Mapping[str, datetime]
+    proven: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,12 @@ def plan_pool(view: PoolView, now: datetime, idle_seconds: int) -> PoolPlan:
     """Creates at once, deletes late: a pod with a live call never goes, an idle one only after its cool-down.
 
     A pod that is replaced goes when it has no call: as soon as enough of the new ones are ready, or, where the maximum
-    leaves no room for a new one, one at a time, the emptiest first.
+    leaves no room for a new one, one at a time, the emptiest first. While none may be made, what is there stays.
     """
     finished = [pod for pod in (*view.pods, *view.earlier) if pod.finished and not pod.meta.deleted]
     serving = [pod for pod in view.pods if pod.serves_on]
     earlier = [pod for pod in view.earlier if pod.serves_on]
-    missing = max(0, view.wanted.fresh - len(serving))
+    missing = max(0, view.wanted.fresh - len(serving)) if view.proven else 0
     create = min(missing, max(0, view.wanted.most - len(serving) - len(earlier)))
     closing = _closing(view, serving, earlier, no_room=create < missing, creating=create > 0)
     surplus = max(0, len(serving) - view.wanted.fresh)

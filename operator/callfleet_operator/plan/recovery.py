@@ -74,7 +74,14 @@ class SessionIndex:
     """Sessions by the calls that they name."""
 
     def __init__(self, sessions: Collection[Session]) -> None:
-        self._by_sid = {item.status["callSID"]: item for item in sessions if item.status.get("callSID")}
+        self._by_call = {
+            (item.status["callSID"], item.meta.namespace, item.spec.contact_id): item
+            for item in sessions
+            if item.status.get("callSID")
+        }
+        self._claimed: dict[str, set[str]] = {}
+        for sid, namespace, _ in self._by_call:
+            self._claimed.setdefault(sid, set()).add(namespace)
         # A worker that has just dialled has not written the SID yet: such a session names its attempt only.
         self._dialling: dict[tuple[str, str, str], Session] = {
             (item.meta.namespace, item.spec.campaign, item.spec.contact_id): item
@@ -84,9 +91,10 @@ class SessionIndex:
 
     def naming(self, call: CarrierCall, callers: Sequence[Campaign], person: Callable[[str], UUID]) -> Session | None:
         """The session whose call this is, as far as one says so of its own person: a worker wrote the SID."""
-        named = self._by_sid.get(call.sid)
-        if named is not None and named.spec.contact_id == str(person(named.meta.namespace)):
-            return named
+        for space in sorted(self._claimed.get(call.sid, ())):
+            named = self._by_call.get((call.sid, space, str(person(space))))
+            if named is not None:
+                return named
         for caller in callers:
             space = caller.meta.namespace
             found = self._dialling.get((space, caller.meta.name, str(person(space))))
@@ -135,21 +143,29 @@ class Owner:
         return own_s if self.session.spec.campaign_uid is None else max(own_s, campaigns_s)
 
 
-def plan_owner(call: CarrierCall, callers: Sequence[Campaign], named: Session | None, listed: Collection[Run]) -> Owner:
+def plan_owner(
+    call: CarrierCall,
+    callers: Sequence[Campaign],
+    named: Session | None,
+    listed: Collection[Run],
+    its_campaign: Campaign | None = None,
+) -> Owner:
     """Finds out whose call it was.
 
-    A session that names it is its owner. Else, and where its campaign does not call with this account and number, every
-    campaign that does may have been: those on whose list the person is, where there are any. All of them pay, and none
-    of them calls the person again.
+    A session that names it is its owner. Else every campaign that calls with this account and number may have been:
+    those on whose list the person is, where there are any. All of them pay, and none of them calls the person again. So
+    it is, beside a session, where its campaign calls with these no more (`its_campaign`, if there is one): that pays.
     """
-    likely = tuple(item for item in callers if run_of(item) in listed) or tuple(callers)
+    on_lists = tuple(item for item in callers if run_of(item) in listed)
+    likely = on_lists or tuple(callers)
     if named is not None:
         campaign = campaign_of(named, callers)
         attempt = (named.status.get("attempt") or {}).get("id")
         identity = lost_id(call) if attempt is None else UUID(attempt)
         if campaign is not None:
             return Owner(identity, named, campaign, (campaign,))
-        return Owner(identity, named, None, likely, likely)
+        own = () if its_campaign is None else (its_campaign,)
+        return Owner(identity, named, its_campaign, (*own, *on_lists), likely)
     return Owner(lost_id(call), None, likely[0] if likely else None, likely, likely)
 
 

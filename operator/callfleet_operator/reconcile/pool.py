@@ -74,6 +74,7 @@ async def _reconcile(context: Context, key: Key) -> None:
     _show(context, key, campaigns, [*pods, *earlier])
     if (
         key in context.mark_problems
+        or not view.proven
         or plan.create
         or plan.idle
         or plan.closing
@@ -104,6 +105,7 @@ def _view(
         ),
         live_by_pod=live,
         idle_since=dict(context.idle_since),
+        proven=not campaigns or any(isinstance(context.carriers.of(item), CarrierAccount) for item in campaigns),
     )
 
 
@@ -126,15 +128,9 @@ def _demand(
         slots_per_worker=worker.slots_per_worker,
         min_workers=worker.min_workers,
         max_workers=worker.max_workers,
-        active=_is_active(context, campaign, has_calls=bool(where)),
+        active=keeps_warm(campaign) and _hours_are_near(context, campaign, has_calls=bool(where)),
         deleted=meta.deleted,
     )
-
-
-def _is_active(context: Context, campaign: Campaign, *, has_calls: bool) -> bool:
-    """Whether workers are kept warm for it. No pod mounts a Secret that was not proven to be a carrier's."""
-    proven = isinstance(context.carriers.of(campaign), CarrierAccount)
-    return proven and keeps_warm(campaign) and _hours_are_near(context, campaign, has_calls=has_calls)
 
 
 def _hours_are_near(context: Context, campaign: Campaign, *, has_calls: bool) -> bool:

@@ -139,7 +139,8 @@ async def _book(context: Context, current: _Pass, account: ListedAccount, call: 
     places = [RunToClose(*run_of(item), person(item.meta.namespace)) for item in callers]
     known = named is not None and campaign_of(named, callers) is not None
     listed = set() if known else await context.recovery.listing(places)
-    owner = plan_owner(call, callers, named, listed)
+    its_campaign = context.store.campaign(named.meta.namespace, named.spec.campaign) if named else None
+    owner = plan_owner(call, callers, named, listed, its_campaign)
     for namespace in {owner.namespace, *(item.meta.namespace for item in owner.closes)}:
         await context.recovery.keep_person(namespace, call.to)
     booking = Booking(

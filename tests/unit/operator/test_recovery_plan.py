@@ -124,14 +124,21 @@ def test_a_session_of_somebody_else_that_names_the_call_is_not_believed() -> Non
     """A worker writes the SID: one that wrote another's would let that one's person be called again, and not pay."""
     other = session(campaign("their", namespace="banks"), uuid4(), attempt=ATTEMPT, callSID=SID, state="InProgress")
     assert SessionIndex([other]).naming(CALL, [SPRING], person) is None
+    own = session(SPRING, person("sales"), attempt=ATTEMPT, callSID=SID, state="InProgress")
+    same_space = session(SUMMER, uuid4(), attempt=ATTEMPT, callSID=SID, state="InProgress")
+    for order in ([own, other, same_space], [same_space, other, own]):
+        assert SessionIndex(order).naming(CALL, [SPRING], person) is own
 
 
-def test_where_the_sessions_campaign_cannot_have_called_those_that_can_have_pay_and_call_nobody_again() -> None:
-    named = session(campaign("their", namespace="banks"), person("banks"), attempt=ATTEMPT, callSID=SID)
+def test_where_the_sessions_campaign_calls_with_this_number_no_more_those_that_do_call_the_person_no_more() -> None:
+    theirs = campaign("their", namespace="banks")
+    named = session(theirs, person("banks"), attempt=ATTEMPT, callSID=SID)
     assert SessionIndex([named]).naming(CALL, [SPRING, SUMMER], person) is named
-    owner = plan_owner(CALL, [SPRING, SUMMER], named, {run_of(SUMMER)})
+    owner = plan_owner(CALL, [SPRING, SUMMER], named, {run_of(SUMMER)}, theirs)
     assert (str(owner.attempt_id), owner.campaign_name) == (ATTEMPT["id"], "their")
-    assert owner.payers == owner.closes == (SUMMER,)
+    assert (owner.payers, owner.closes) == ((theirs, SUMMER), (SUMMER,))
+    on_no_list = plan_owner(CALL, [SPRING, SUMMER], named, set(), theirs)
+    assert (on_no_list.payers, on_no_list.closes) == ((theirs,), (SPRING, SUMMER))
     alone = plan_owner(CALL, [], named, set())
     assert (alone.payers, alone.closes) == ((), ())
 

@@ -67,6 +67,9 @@ async def test_no_secret_but_a_proven_carriers_is_mounted_into_a_worker(fleet: F
     await fleet.parts.context.carriers.look(Source(fleet.namespace, "payroll"))
     await fleet.look(2)
     assert fleet.condition("CarrierReady")[0] == "False"
+    status, reason, message = fleet.condition("WorkersAvailable")
+    assert (status, reason) == ("False", "CarrierNotReady")
+    assert message.startswith("no worker is started: Secret payroll: ")
     assert fleet.pods() == []
 
 

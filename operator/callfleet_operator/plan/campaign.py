@@ -155,6 +155,8 @@ def _told(reason: Reason, view: CampaignView) -> list[str]:
 def _workers_available(view: CampaignView) -> tuple[bool, str, str]:
     """Whether there are workers that take calls, the reason if not, and what keeps one from serving, if anything."""
     problem, troubled = view.workers.problem, view.workers.troubled
+    if problem is None and view.carrier_problem and not view.workers.ready:
+        return False, "CarrierNotReady", f"no worker is started: {view.carrier_problem}"
     if problem is None:
         return view.workers.ready > 0, "NoneReady", ""
     namespace = view.campaign.meta.namespace

@@ -25,7 +25,7 @@ from callfleet_operator.plan.lacking import Window
 PAGE = 500
 TIMEOUT_S = 30
 # What docs/states.md says of each, in a line.
-ADVICE: Final[Mapping[Reason, str]] = {
+ADVICE: Final[Mapping[str, str]] = {
     Reason.SUSPENDED: "set suspend: false on the Campaign, or on the Budget; after an overrun correct the prices, then"
     " change each Campaign and Budget that says so, or use `callfleet ledger overruns clear`",
     Reason.RETRY_SCHEDULED: "nothing to do: the last attempt reached nobody, the next is at that time",
@@ -48,6 +48,7 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.NO_CAPACITY: "wait for a worker to start, or raise worker.maxWorkers or worker.slotsPerWorker",
     Reason.DIAL_OUTCOME_UNKNOWN: "look at the carrier's own records, and use `callfleet attempts resolve`",
 }
+# A newer operator may give a reason that is none of ours.
 _UNKNOWN_REASON = "this callfleet does not know that reason: use the one of the operator's release"
 _OTHER_RELEASE = "use the callfleet of the operator's release; where this is it, correct the spec"
 _BEYOND = "; sessions of other namespaces may come first"
@@ -111,7 +112,7 @@ def _of_session(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str, 
     if session is None:
         raise CallFleetError(f"there is no CallSession {name} in namespace {namespace}: kubectl get cs -n {namespace}")
     found = plan_explanation(cluster, session, datetime.now(UTC))
-    advice = _advice(found.reason) if found.reason else None
+    advice = ADVICE.get(found.reason, _UNKNOWN_REASON) if found.reason else None
     return {**asdict(found), "advice": advice}, list(_sentences(found, advice))
 
 
@@ -143,11 +144,6 @@ def _used(window: Window, currency: str) -> str:
     return f"{window.spent} spent, {window.held or '0.00'} held of {window.limit} {currency}"
 
 
-def _advice(reason: str) -> str:
-    """What to do about a reason; a newer operator may give one that is none of ours."""
-    return ADVICE[Reason(reason)] if reason in {*Reason} else _UNKNOWN_REASON
-
-
 def _refuse_unread(found: Unread | None) -> None:
     """Raises CallFleetError where what is asked about cannot be read."""
     if found is not None:
@@ -175,7 +171,7 @@ def _of_campaign(cluster: Cluster, namespace: str, name: str) -> tuple[dict[str,
     spec = campaign.spec
     sessions = [item for item in cluster.sessions if item.spec.campaign == name and item.spec.run_id == spec.run_id]
     states = [item.state for item in sessions]
-    waiting = [{**item, "advice": _advice(item["reason"])} for item in waiting_by_reason(sessions)]
+    waiting = [{**item, "advice": ADVICE.get(item["reason"], _UNKNOWN_REASON)} for item in waiting_by_reason(sessions)]
     unread = cluster.unread_about(name)
     calls = sum(state in {SessionState.ADMITTED, SessionState.DIALING, SessionState.IN_PROGRESS} for state in states)
     answer = {

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from callfleet_operator.apiserver import ListExpiredError
-from callfleet_operator.objects import Key
-from callfleet_operator.store import KINDS, Store
+from callfleet_operator.objects import KINDS, Key
+from callfleet_operator.store import Store
 from callfleet_operator.watches import Watches
 
 

@@ -26,7 +26,7 @@ from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.lease import Lease
 from callfleet_operator.metrics import LEADING
-from callfleet_operator.objects import Key
+from callfleet_operator.objects import KINDS, Key
 from callfleet_operator.outside import Outside
 from callfleet_operator.patience import until_there
 from callfleet_operator.queue import KeyedQueue
@@ -49,7 +49,7 @@ from callfleet_operator.reconcile import (
 )
 from callfleet_operator.reconcile.pods import pool_keys
 from callfleet_operator.settings import OperatorSettings
-from callfleet_operator.store import KINDS, Store
+from callfleet_operator.store import Store
 from callfleet_operator.watches import Watches
 
 WORKERS = 16

@@ -232,6 +232,11 @@ def _no_longer_ready(status: dict[str, Any], ready: dict[str, Any]) -> PodProble
     return PodProblem(ready.get("reason") or "NotReady", ready.get("message") or "")
 
 
+# What is watched, by kind.
+Object = Campaign | Budget | Session | Pod
+KINDS: Mapping[str, type[Object]] = {"Campaign": Campaign, "CallSession": Session, "Budget": Budget, "Pod": Pod}
+
+
 def _number(text: str) -> int:
     """A number that an annotation holds; 0 for whatever else somebody wrote there ("²" is a digit, too)."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0

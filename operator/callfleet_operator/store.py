@@ -9,10 +9,18 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from callfleet_operator.objects import Budget, Campaign, Key, Meta, Pod, Session, Unreadable, problem_of
-
-Object = Campaign | Budget | Session | Pod
-KINDS: Mapping[str, type[Object]] = {"Campaign": Campaign, "CallSession": Session, "Budget": Budget, "Pod": Pod}
+from callfleet_operator.objects import (
+    KINDS,
+    Budget,
+    Campaign,
+    Key,
+    Meta,
+    Object,
+    Pod,
+    Session,
+    Unreadable,
+    problem_of,
+)
 
 _log = structlog.get_logger(__name__)
 

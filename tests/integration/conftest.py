@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
-from tests.integration.books import Books
+from tests.integration.books import Books, open_books
 from tests.integration.fleet_parts import Fleet, prepare
 from tests.integration.gateway_parts import RunningGateway, open_large_books, running_gateway
 from tests.integration.operator_parts import Operator, operator
@@ -53,15 +53,22 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-async def books(gateway_database: str) -> AsyncIterator[Books]:
+async def books(engine: AsyncEngine) -> Books:
+    """A ledger with a campaign, its people and a budget."""
+    return await open_books(engine)
+
+
+@pytest.fixture
+async def gateway_books(gateway_database: str) -> AsyncIterator[Books]:
+    """The gateway's, with many people and much money; the module's tests share its database."""
     engine = create_engine(gateway_database)
     yield await open_large_books(engine)
     await engine.dispose()
 
 
 @pytest.fixture
-async def gateway(gateway_database: str, redis_url: str, books: Books) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(gateway_database, redis_url, books.engine) as gateway:
+async def gateway(gateway_database: str, redis_url: str, gateway_books: Books) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(gateway_database, redis_url, gateway_books.engine) as gateway:
         yield gateway
 
 

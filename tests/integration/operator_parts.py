@@ -27,11 +27,11 @@ from callfleet_operator.carriers import Carriers
 from callfleet_operator.context import Context
 from callfleet_operator.kube import Kube
 from callfleet_operator.models import Models
-from callfleet_operator.objects import Key
+from callfleet_operator.objects import KINDS, Key
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.reconcile import attempts, campaign, session, witness
 from callfleet_operator.settings import OperatorSettings
-from callfleet_operator.store import KINDS, Store
+from callfleet_operator.store import Store
 
 CARRIER_TOKEN = "a-made-up-token"
 GROUP = "/apis/callfleet.dev/v1alpha1/namespaces"

@@ -25,7 +25,6 @@ from tests.integration.books import (
     login,
     login_url,
     number,
-    open_books,
 )
 from tests.integration.office import open_office
 from tests.integration.operator_parts import walk_attempts
@@ -35,11 +34,6 @@ from callfleet_core.errors import CallFleetError
 from callfleet_core.ledger import HoldResult, account_key
 
 SID, OTHER = "CA" + "1" * 32, "CA" + "2" * 32
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def overdue(books: Books, attempt: UUID) -> UUID:

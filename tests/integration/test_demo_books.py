@@ -5,20 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, OWNER, RUN, SUBJECTS, Books, open_books
+from tests.integration.books import BUDGET, CAMPAIGN, HOLD_MICROS, NAMESPACE, OWNER, RUN, SUBJECTS, Books
 
 from callfleet.demo.books import read_books
 from callfleet.demo.scene import Budget, Saying
 from callfleet_core.contacts import session_name
 from callfleet_core.records import CallRecords, Turn
 from callfleet_core.subjects import NAME
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def say(books: Books, call: UUID, first_seq: int, *texts: str, person: int = 0) -> None:

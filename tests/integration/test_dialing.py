@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     ACCOUNT_SID,
     CAMPAIGN,
@@ -22,7 +21,6 @@ from tests.integration.books import (
     consenting,
     login,
     number,
-    open_books,
     register_carrier,
 )
 
@@ -33,11 +31,6 @@ from callfleet_core.ledger import HoldResult
 from callfleet_core.records import CallOutcome, CallRecords, LeadFields, Turn, Usage
 
 SID = "CA" + "1" * 32
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def test_go_carries_everything_needed_to_place_the_call(books: Books) -> None:

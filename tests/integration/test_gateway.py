@@ -26,6 +26,11 @@ Post = Callable[..., Awaitable[httpx.Response]]
 
 
 @pytest.fixture
+def books(gateway_books: Books) -> Books:
+    return gateway_books
+
+
+@pytest.fixture
 def sid() -> str:
     """The SID of the test's call."""
     return new_sid("CA")

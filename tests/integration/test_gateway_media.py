@@ -165,6 +165,11 @@ async def test_legs_are_bounded_and_a_draining_gateway_takes_no_more(
 
 
 @pytest.fixture
+def books(gateway_books: Books) -> Books:
+    return gateway_books
+
+
+@pytest.fixture
 async def simulator() -> AsyncIterator[Running]:
     carrier = Carrier(
         CarrierConfig(ACCOUNT, TOKEN, queue_s=0.05, price_delay_s=0.1),

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from phonenumbers.tzdata import TIMEZONE_DATA
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     CAMPAIGN,
     CONSENT,
@@ -23,7 +22,6 @@ from tests.integration.books import (
     Books,
     consenting,
     number,
-    open_books,
 )
 from tests.unit.operator.test_hours import CHANGES, ZONES
 
@@ -40,11 +38,6 @@ EVERY_DAY = frozenset(range(1, 8))
 ALWAYS = Hours((Window(EVERY_DAY, 0, 1440),))
 # Numbers of fiction that tell a place.
 NEW_YORK, LONDON, TOLL_FREE = "+12125550101", "+442079460001", "+18005550101"
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def keep(books: Books, hours: Hours | None, generation: int = 2, campaign: str = CAMPAIGN) -> None:

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     ACCOUNT_SID,
     BUDGET,
@@ -21,18 +20,12 @@ from tests.integration.books import (
     Books,
     billed,
     consenting,
-    open_books,
 )
 
 from callfleet_core.ledger import MAX_ATTEMPTS_A_CYCLE, HoldResult, LimitResult, account_key
 from callfleet_core.reconciliation import CarrierDay, Reconciliations
 from callfleet_core.runs import Run
 from callfleet_core.windows import TOTAL, Window, WindowKind
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def test_a_call_holds_its_worst_case_and_settles_its_actual(books: Books) -> None:

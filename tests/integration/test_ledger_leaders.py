@@ -6,24 +6,17 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     CAMPAIGN,
     NAMESPACE,
     POD,
     Books,
     consenting,
-    open_books,
 )
 
 from callfleet_core.dialing import DialStore, EndEvidence
 from callfleet_core.errors import StaleEpochError
 from callfleet_core.ledger import Ledger
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def test_a_deposed_leader_writes_nothing(books: Books) -> None:

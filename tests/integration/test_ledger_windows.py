@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.books import (
     BUDGET,
     HOLD_MICROS,
@@ -15,16 +14,10 @@ from tests.integration.books import (
     POD,
     Books,
     billed,
-    open_books,
 )
 
 from callfleet_core.ledger import HoldResult, LimitResult, account_key
 from callfleet_core.windows import Window, WindowKind, time_zone, window_at
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 def _window(name: str, begins: timedelta, ends: timedelta) -> Window:

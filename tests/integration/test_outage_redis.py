@@ -30,6 +30,11 @@ from callfleet_worker.call.runner import CallRunner
 
 
 @pytest.fixture
+def books(gateway_books: Books) -> Books:
+    return gateway_books
+
+
+@pytest.fixture
 def redis(tmp_path: Path) -> Iterator[OwnRedis]:
     with own_redis(tmp_path) as server:
         yield server

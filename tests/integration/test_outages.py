@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import ACCOUNT_SID, HOLD_MICROS, POD, Books, login_url, open_books
+from tests.integration.books import ACCOUNT_SID, HOLD_MICROS, POD, Books, login_url
 
 from callfleet_core.db import connection as connections
 from callfleet_core.db import engine as engines
@@ -24,11 +24,6 @@ from callfleet_core.ledger import HoldResult, Ledger
 from callfleet_operator.reconcile import admission
 
 _FAIL = "DO $$ BEGIN RAISE EXCEPTION 'as it happens' USING ERRCODE = '{}'; END $$"
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def test_sessions_read_what_is_committed_whatever_the_role_says(books: Books, database_url: str) -> None:

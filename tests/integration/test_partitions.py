@@ -8,17 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import POD, Books, open_books
+from tests.integration.books import POD, Books
 
 from callfleet_core.db.partitions import ensure_partitions, unpartitioned
 
 THIS_YEAR = datetime.now(UTC).year
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 async def partition_of(books: Books, call: UUID) -> str:

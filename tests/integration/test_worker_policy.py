@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,16 +10,17 @@ from urllib.error import HTTPError
 from uuid import uuid4
 
 import pytest
+from tests.integration import policy_parts
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.chart import manifest, manifests
+from tests.integration.fleet_parts import MERGE
 from tests.integration.operator_parts import GROUP
+from tests.integration.policy_parts import in_force, post_policies
 
 from callfleet_worker.supervisor.kube import bound_session, progress_patch
 
 NAMESPACE = "sales"
-ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-ACTIVE_TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             }
             post("POST", f"{RBAC}/namespaces/{NAMESPACE}/rolebindings", binding)
         post("POST", f"{RBAC}/clusterroles", manifest("ClusterRole", "callfleet-worker"))
-        policy = manifest("ValidatingAdmissionPolicy", "callfleet-worker")
-        post("POST", f"{ADMISSION}/validatingadmissionpolicies", policy)
-        binding = manifest("ValidatingAdmissionPolicyBinding", "callfleet-worker")
-        post("POST", f"{ADMISSION}/validatingadmissionpolicybindings", binding)
+        post_policies(server, "callfleet-worker")
         yield server
 
 
@@ -88,13 +85,8 @@ def status_of(server: ApiServer, name: str) -> dict[str, Any]:
 
 def refusal(of: Worker, name: str, status: dict[str, Any]) -> str | None:
     """Why a worker's write was refused; None: it was taken."""
-    try:
-        of.api.patch_status(NAMESPACE, name, status)
-    except HTTPError as error:
-        if error.code != 403:
-            raise
-        return error.read().decode()
-    return None
+    path = f"{GROUP}/{NAMESPACE}/callsessions/{name}/status"
+    return policy_parts.refusal(of.api, "PATCH", path, {"status": status}, MERGE)
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +94,7 @@ def own(server: ApiServer) -> Worker:
     """A worker, once the policy is in force."""
     found = worker(server)
     foreign = session(server, str(uuid4()))
-    deadline = time.monotonic() + ACTIVE_TIMEOUT_S
-    while refusal(found, foreign, {"callSID": "CA" + "0" * 32}) is None:
-        assert time.monotonic() < deadline, "the policy never came into force"
-        time.sleep(0.2)
+    in_force(lambda: refusal(found, foreign, {"callSID": "CA" + "0" * 32}))
     return found
 
 

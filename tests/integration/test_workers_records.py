@@ -23,7 +23,6 @@ from tests.integration.books import (
     billed,
     consenting,
     login,
-    open_books,
 )
 from tests.integration.test_privacy import everything
 
@@ -49,11 +48,6 @@ _MAY_CALL = """
 SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     AND has_function_privilege('callfleet_worker', oid, 'EXECUTE')
 """
-
-
-@pytest.fixture
-async def books(engine: AsyncEngine) -> Books:
-    return await open_books(engine)
 
 
 @pytest.fixture

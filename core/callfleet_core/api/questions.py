@@ -11,11 +11,10 @@ _AS_STORED = "oldSelf.hasValue() && self.agent.questions == oldSelf.value().agen
 # The one of the two that comes first: two positions in a list are more than a rule may cost.
 _FIRST = "self.agent.questions.filter(o, o.name == q.name || o.name == q.when.question)[0].name"
 # Lists of named entries are equal in any order; a rule that goes through both would cost too much.
-_NAME = "agent.questions[{place}].name"
 _IN_ORDER = " && ".join(
-    f"(size(self.agent.questions) <= {place} || self.{name} == oldSelf.value().{name})"
-    for place in range(MOST_QUESTIONS)
-    for name in (_NAME.format(place=place),)
+    f"(size(self.agent.questions) <= {i}"
+    f" || self.agent.questions[{i}].name == oldSelf.value().agent.questions[{i}].name)"
+    for i in range(MOST_QUESTIONS)
 )
 # What a parser of the worker can answer a question with.
 _POSSIBLE = (

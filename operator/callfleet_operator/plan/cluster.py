@@ -11,17 +11,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from callfleet_core.api.callsession import TERMINAL_STATES, SessionState
-from callfleet_operator.objects import Budget, Campaign, Key, Session, Unreadable, problem_of
+from callfleet_operator.objects import KINDS, Budget, Campaign, Key, Object, Session, Unreadable, problem_of
 from callfleet_operator.plan.limits import budget_names, namespace_names
 
 Bodies = Iterable[dict[str, Any]]
 # What is more than a reader takes in is left out.
 _MOST_OF_A_PROBLEM: Final = 500
-_PARSED: Final[Mapping[str, Callable[[dict[str, Any]], Campaign | Budget | Session]]] = {
-    "Campaign": Campaign.of,
-    "Budget": Budget.of,
-    "CallSession": Session.of,
-}
 
 
 @dataclass(frozen=True)
@@ -103,9 +98,9 @@ def _unread(kind: str, item: Unreadable, more: int = 0) -> Unread:
     return Unread(kind, item.meta.name, item.problem[:_MOST_OF_A_PROBLEM], more)
 
 
-def _read(kind: str, body: dict[str, Any]) -> Campaign | Budget | Session | Unreadable:
+def _read(kind: str, body: dict[str, Any]) -> Object | Unreadable:
     try:
-        item = _PARSED[kind](body)
+        item = KINDS[kind].of(body)
     except ValidationError as error:
         return Unreadable.of(body, problem_of(error))
     if isinstance(item, Session) and (item.status.get("state") or SessionState.PENDING) not in {*SessionState}:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
 from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_operator.manifests import PoolDefaults, pool_name
@@ -84,8 +83,8 @@ def plan_explanation(cluster: Cluster, session: Session, now: datetime) -> Expla
     reason = _reason(session)
     retry_at = _retry_at(session)
     pending = session.state is SessionState.PENDING and not session.meta.deleted and not session.spec.cancel
-    line = _line(cluster, session, campaign, now) if campaign and pending else None
     lack = Books.of(cluster, campaign, now).lacking(session) if campaign and reason in _MONEY else Lack()
+    line = _line(cluster, session, campaign, lack, now) if campaign and pending else None
     return Explanation(
         namespace=session.meta.namespace,
         session=session.meta.name,
@@ -120,12 +119,15 @@ def _is_in_line(session: Session, now: datetime) -> bool:
     return reason in _IN_LINE or is_due
 
 
-def _line(cluster: Cluster, session: Session, campaign: Campaign, now: datetime) -> Line | None:
+def _line(cluster: Cluster, session: Session, campaign: Campaign, lack: Lack, now: datetime) -> Line | None:
     """The line that the session stands in; None where it waits for something of its own."""
     if campaign.spec.suspend or not _is_in_line(session, now):
         return None
     calls = Counter(item.spec.campaign for item in cluster.sessions if item.state in _OPEN)
-    shared = _shared(cluster, session, campaign, calls[campaign.meta.name], now)
+    if _reason(session) == Reason.BUDGET_HELD:
+        shared = _shared_money(cluster, campaign, lack, now)
+    else:
+        shared = _shared(session, campaign, calls[campaign.meta.name])
     rivals = {item.meta.name: item for item in cluster.campaigns if shared.by(item) and not item.spec.suspend}
     # Who waits for a limit of its own stands in nobody else's line.
     waiting = [
@@ -168,7 +170,7 @@ def _waits_beside(item: Session, session: Session, rivals: Mapping[str, Campaign
     return _reason(item) in {None, _reason(session), Reason.NO_CAPACITY}
 
 
-def _shared(cluster: Cluster, session: Session, campaign: Campaign, calls: int, now: datetime) -> _Shared:
+def _shared(session: Session, campaign: Campaign, calls: int) -> _Shared:
     pacing = campaign.spec.pacing
     if _reason(session) == Reason.PACING:
         if calls >= pacing.max_concurrent:
@@ -178,25 +180,24 @@ def _shared(cluster: Cluster, session: Session, campaign: Campaign, calls: int, 
         ref = campaign.spec.carrier_ref
         what = "the carrier account to take another call"
         return _Shared(what, lambda item: item.spec.carrier_ref == ref, beyond_namespace=ref is None)
-    if _reason(session) == Reason.BUDGET_HELD:
-        return _shared_money(cluster, session, campaign, now)
     pool = pool_name(campaign.spec, _ANY_DEFAULTS)
     return _Shared("a worker's slot", lambda item: pool_name(item.spec, _ANY_DEFAULTS) == pool)
 
 
-def _shared_money(cluster: Cluster, session: Session, campaign: Campaign, now: datetime) -> _Shared:
+def _shared_money(cluster: Cluster, campaign: Campaign, lack: Lack, now: datetime) -> _Shared:
     """The accounts that lack the money: rivals are those who draw on one of these, and lack it there."""
-    books = cache(lambda name: Books.of(cluster, next(it for it in cluster.campaigns if it.meta.name == name), now))
-    lack = books(campaign.meta.name).lacking(session).owners
+    books: dict[str, Books] = {}
 
     def draws(other: Campaign) -> bool:
-        return not lack.isdisjoint(owners(other, cluster.covering))
+        return not lack.owners.isdisjoint(owners(other, cluster.covering))
 
     def awaited(item: Session, of: Campaign) -> bool:
-        return not lack.isdisjoint(books(of.meta.name).lacking(item).owners)
+        if of.meta.name not in books:
+            books[of.meta.name] = Books.of(cluster, of, now)
+        return not lack.owners.isdisjoint(books[of.meta.name].lacking(item).owners)
 
-    others = lack != {("Campaign", campaign.meta.name)}
-    return _Shared("held money to come back", draws, others, UNCOVERED in lack, awaited)
+    others = lack.owners != {("Campaign", campaign.meta.name)}
+    return _Shared("held money to come back", draws, others, UNCOVERED in lack.owners, awaited)
 
 
 def _key(campaign: Campaign) -> tuple[str, str]:

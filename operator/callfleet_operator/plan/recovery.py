@@ -74,14 +74,10 @@ class SessionIndex:
     """Sessions by the calls that they name."""
 
     def __init__(self, sessions: Collection[Session]) -> None:
-        self._by_call = {
-            (item.status["callSID"], item.meta.namespace, item.spec.contact_id): item
-            for item in sessions
-            if item.status.get("callSID")
-        }
-        self._claimed: dict[str, set[str]] = {}
-        for sid, namespace, _ in self._by_call:
-            self._claimed.setdefault(sid, set()).add(namespace)
+        self._by_sid: dict[str, list[Session]] = {}
+        for item in sessions:
+            if item.status.get("callSID"):
+                self._by_sid.setdefault(item.status["callSID"], []).append(item)
         # A worker that has just dialled has not written the SID yet: such a session names its attempt only.
         self._dialling: dict[tuple[str, str, str], Session] = {
             (item.meta.namespace, item.spec.campaign, item.spec.contact_id): item
@@ -91,9 +87,8 @@ class SessionIndex:
 
     def naming(self, call: CarrierCall, callers: Sequence[Campaign], person: Callable[[str], UUID]) -> Session | None:
         """The session whose call this is, as far as one says so of its own person: a worker wrote the SID."""
-        for space in sorted(self._claimed.get(call.sid, ())):
-            named = self._by_call.get((call.sid, space, str(person(space))))
-            if named is not None:
+        for named in self._by_sid.get(call.sid, ()):
+            if named.spec.contact_id == str(person(named.meta.namespace)):
                 return named
         for caller in callers:
             space = caller.meta.namespace

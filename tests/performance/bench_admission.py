@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,21 +142,15 @@ def _size(sessions: int) -> str:
     return f"_{sessions // 1000}k" if sessions >= 1000 else f"_{sessions}"
 
 
-def figures(runs: Sequence[Measured], jobs_per_s: float | None, bare_per_s: float | None) -> list[str]:
-    """The lines of all sizes, the smallest first; growth is of the operator's CPU a session, from 10,000 on."""
-    lines = [line("sessions_per_s", run.per_s, f"in {run.seconds:.0f} s", _size(run.sessions)) for run in runs]
+def _of_sizes(runs: Sequence[Measured]) -> Iterator[str]:
+    """What all sizes say together, the smallest first; growth is of the operator's CPU a session, from 10,000 on."""
     largest = runs[-1]
-    if jobs_per_s is not None:
-        lines.append(line("ratio_vs_jobs", largest.per_s / jobs_per_s, f"{jobs_per_s:.1f} Jobs/s"))
-    if bare_per_s is not None:
-        lines.append(line("ratio_vs_bare", largest.per_s / bare_per_s, f"{bare_per_s:.1f}/s without an operator"))
-    lines.append(line("writes_per_session", largest.writes_per_session, f"at {largest.sessions}"))
+    yield line("writes_per_session", largest.writes_per_session, f"at {largest.sessions}")
     if len(runs) > 1:
         base = next((run for run in runs[:-1] if run.sessions >= GROWTH_FROM), runs[0])
         note = f"{base.operator_ms:.1f} ms of the operator's CPU at {base.sessions}, {largest.operator_ms:.1f} then"
-        lines.append(line("cost_growth", largest.operator_ms / base.operator_ms, note, _size(largest.sessions)))
-    lines.append(line("operator_rss_mb", max(run.operator_mb for run in runs), "the peak of all runs"))
-    return lines
+        yield line("cost_growth", largest.operator_ms / base.operator_ms, note, _size(largest.sessions))
+    yield line("operator_rss_mb", max(run.operator_mb for run in runs), "the peak of all runs")
 
 
 class Bench:
@@ -172,21 +166,32 @@ class Bench:
         with control_plane(folder, self._options.part) as server, fresh_database(self._postgres_url) as url:
             yield server, url, folder
 
-    async def run(self) -> list[str]:
-        """All that was asked for; the lines to print."""
+    async def figures(self) -> AsyncIterator[str]:
+        """A line for each figure, as soon as it is known: a part that fails later takes none of them away."""
         options, runs = self._options, list[Measured]()
         for sessions in sorted(options.sessions):
             with self._place(str(sessions)) as place:
-                runs.append(await measure(*place, Size(sessions, options.workers)))
-            for detail in _details(runs[-1]):
+                run = await measure(*place, Size(sessions, options.workers))
+            for detail in _details(run):
                 _say(detail)
-        jobs = bare = None
+            yield line("sessions_per_s", run.per_s, f"in {run.seconds:.0f} s", _size(sessions))
+            runs.append(run)
+        for found in _of_sizes(runs):
+            yield found
         if options.jobs:
-            jobs = await self._peer("jobs", options.jobs, lambda api: peers.jobs_per_s(api, options.jobs))
+            per_s = await self._peer("jobs", options.jobs, lambda api: peers.jobs_per_s(api, options.jobs))
+            yield line("ratio_vs_jobs", runs[-1].per_s / per_s, f"{per_s:.1f} Jobs/s")
         if options.bare:
             events = runs[-1].events
-            bare = await self._peer("bare", options.bare, lambda api: peers.bare_per_s(api, options.bare, events))
-        return [*figures(runs, jobs, bare), *await self._scenarios(runs[-1].per_s)]
+            per_s = await self._peer("bare", options.bare, lambda api: peers.bare_per_s(api, options.bare, events))
+            yield line("ratio_vs_bare", runs[-1].per_s / per_s, f"{per_s:.1f}/s without an operator")
+        if options.arrivals:
+            yield await self._arrivals(runs[-1].per_s / 2)
+        if options.restart:
+            for found in await self._restart():
+                yield found
+        if options.failover:
+            yield await self._failover()
 
     async def _peer(self, name: str, count: int, ask: Callable[[ApiClient], Awaitable[float]]) -> float:
         with self._place(name) as (server, _, _):
@@ -196,25 +201,23 @@ class Bench:
                 _say(f"{count} {name} at {per_s:.1f}/s: {_cpu(usage.between(before, usage.cpu_s()), count)}")
                 return per_s
 
-    async def _scenarios(self, most_per_s: float) -> list[str]:
-        options, lines = self._options, list[str]()
-        if options.arrivals:
-            size, rate = Size(options.arrivals, options.workers), most_per_s / 2
-            with self._place("arrivals") as place:
-                lines.append(
-                    line("bind_p99_ms", await bind_p99_ms(*place, size, rate), f"{rate:.1f} sessions/s arrive")
-                )
-        if options.restart:
-            size = Size(min(options.restart, LOOK_AHEAD), options.workers)
-            with self._place("restart") as place:
-                took_s, peak_mb = await restart(*place, size, options.restart)
-            note = f"{options.restart} sessions wait"
-            lines += [line("restart_first_bind_s", took_s, note), line("restart_peak_mb", peak_mb, note)]
-        if options.failover:
-            with self._place("failover") as place:
-                took_s = await failover_s(*place, Size(options.failover, options.workers))
-            lines.append(line("failover_s", took_s, f"of {options.failover} sessions"))
-        return lines
+    async def _arrivals(self, per_s: float) -> str:
+        size = Size(self._options.arrivals, self._options.workers)
+        with self._place("arrivals") as place:
+            return line("bind_p99_ms", await bind_p99_ms(*place, size, per_s), f"{per_s:.1f} sessions/s arrive")
+
+    async def _restart(self) -> list[str]:
+        objects = self._options.restart
+        with self._place("restart") as place:
+            took_s, peak_mb = await restart(*place, Size(min(objects, LOOK_AHEAD), self._options.workers), objects)
+        note = f"{objects} sessions wait"
+        return [line("restart_first_bind_s", took_s, note), line("restart_peak_mb", peak_mb, note)]
+
+    async def _failover(self) -> str:
+        sessions = self._options.failover
+        with self._place("failover") as place:
+            took_s = await failover_s(*place, Size(sessions, self._options.workers))
+        return line("failover_s", took_s, f"of {sessions} sessions")
 
 
 def _sizes(text: str) -> list[int]:
@@ -237,14 +240,18 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> None:
     """Starts everything, measures, prints."""
     options = _options(arguments)
-    print(f"machine: {machine.description()}; load {machine.load()}")  # noqa: T201  # a command's output
+    print(f"machine: {machine.description()}; load {machine.load()}", flush=True)  # noqa: T201  # a command's output
     ensure(["debian", options.part, "kwok"])
     with (
         tempfile.TemporaryDirectory(prefix="callfleet-bench-") as home,
         postgres(settings=(*DURABLE, "max_wal_size=4GB")) as database,
     ):
-        for found in uvloop.run(Bench(database.url, Path(home), options).run()):
-            print(found)  # noqa: T201  # a command's output
+        uvloop.run(_print(Bench(database.url, Path(home), options).figures()))
+
+
+async def _print(lines: AsyncIterator[str]) -> None:
+    async for found in lines:
+        print(found, flush=True)  # noqa: T201  # a command's output
 
 
 if __name__ == "__main__":

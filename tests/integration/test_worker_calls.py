@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.worker_parts import speech_processes, stage
 from tests.unit.agents.scripts import real_estate
 
 from callfleet.hostservices import RedisServer
 from callfleet_simulator.people import Behaviour, Person
+from callfleet_worker.agents.state import CallState
+from callfleet_worker.call.leg import CONVERSATION_TTL_S, STATE
 
 pytestmark = pytest.mark.speech
 
@@ -87,6 +90,13 @@ async def test_somebody_who_hangs_up_half_way_leaves_what_they_said(
         assert "condo" in (await on.said("user"))[-1].lower()
         row = (await on.rows("SELECT disposition, turns FROM calls"))[0]
         assert (row["disposition"], row["turns"]) == ("incomplete", 2)
+        async with Redis.from_url(redis_server.url) as redis:
+            stored, ttl_s = await redis.get(f"conversation:{attempt}"), await redis.ttl(f"conversation:{attempt}")
+        assert 0 < ttl_s <= CONVERSATION_TTL_S
+        assert isinstance(stored, bytes)
+        assert b"condo" not in stored.lower()
+        state = CallState.model_validate_json((await on.books.key()).decrypt(STATE, stored))
+        assert "condo" in state.answers["property"].evidence.lower()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import DialOrder
 
 LEG_GRACE_S = 120
@@ -21,6 +21,8 @@ FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 2.0
 PROBE_TTL_S = 5
 CONVERSATION_TTL_S = 3_600  # I2 of docs/requirements.md
+# What a state is encrypted as, see callfleet_core.crypto.
+STATE = "conversation.state"
 
 _log = structlog.get_logger(__name__)
 
@@ -84,9 +86,12 @@ class LegRegistry:
         except RedisError as error:
             _log.warning("the leg stays until it expires", error=type(error).__name__)
 
-    async def keep_conversation(self, call_id: UUID, state: dict[str, Any]) -> None:
-        """Keeps the live state for an hour; losing Redis costs only resumption, so a failure is noted."""
+    async def keep_conversation(self, call_id: UUID, state: str, key: DataKey) -> None:
+        """Keeps the live state (JSON) for an hour, under the person's key, since it quotes what they said.
+
+        Losing Redis costs only resumption, so a failure is noted.
+        """
         try:
-            await self._redis.set(f"conversation:{call_id}", json.dumps(state), ex=CONVERSATION_TTL_S)
+            await self._redis.set(f"conversation:{call_id}", key.encrypt(STATE, state), ex=CONVERSATION_TTL_S)
         except RedisError as error:
             _log.warning("the live conversation is not in Redis", error=type(error).__name__)

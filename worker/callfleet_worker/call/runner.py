@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ import structlog
 from fastapi import WebSocket
 from redis.exceptions import RedisError
 
+from callfleet_core.crypto import DataKey
 from callfleet_core.dialing import DialOrder, PlacedResult
 from callfleet_core.records import CallOutcome, Owner, Usage
 from callfleet_worker.agents.flow import CallPlan
@@ -130,7 +132,8 @@ class CallRunner:
 
     async def _dial(self, order: DialOrder, carrier: Carrier, team: Team, llm: LlmClient | None) -> CallEnd:
         owner = Owner(self._pod, order.generation)
-        transcript = CallTranscript(self._services.records, self._attempt, owner, order.subject_key, self._keep)
+        key = order.subject_key
+        transcript = CallTranscript(self._services.records, self._attempt, owner, key, partial(self._keep, key))
 
         async def leg(websocket: WebSocket, start: StreamStart) -> None:
             if self._sid == start.call_sid or await self._took(carrier, start.call_sid):
@@ -237,8 +240,8 @@ class CallRunner:
         await self._stop.wait()
         pipeline.end()
 
-    def _keep(self, state: CallState) -> Coroutine[Any, Any, None]:
-        return self._services.legs.keep_conversation(self._attempt, state.model_dump(mode="json"))
+    def _keep(self, key: DataKey, state: CallState) -> Coroutine[Any, Any, None]:
+        return self._services.legs.keep_conversation(self._attempt, state.model_dump_json(), key)
 
     async def _finish(self, team: Team, transcript: CallTranscript, llm: LlmClient | None) -> CallEnd:
         if self._pipeline is None:

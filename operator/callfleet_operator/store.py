@@ -74,6 +74,28 @@ class Listing:
         return self._store.drop(self._kind, self._seen, self._version)
 
 
+class _ByCampaign:
+    """Sessions by namespace and campaign: each campaign asks for its own, several times a second."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], dict[Key, Session]] = {}
+
+    def put(self, key: Key, session: Session) -> None:
+        self._groups.setdefault((key.namespace, session.spec.campaign), {})[key] = session
+
+    def take_out(self, key: Key, session: Session) -> None:
+        group = self._groups.get((key.namespace, session.spec.campaign), {})
+        group.pop(key, None)
+        if not group:
+            self._groups.pop((key.namespace, session.spec.campaign), None)
+
+    def of(self, namespace: str, campaign: str) -> list[Session]:
+        return list(self._groups.get((namespace, campaign), {}).values())
+
+    def all(self) -> list[Session]:
+        return [session for group in self._groups.values() for session in group.values()]
+
+
 class Store:
     """Objects by key. An event's older resourceVersion never replaces a newer one (they grow within one server)."""
 
@@ -89,8 +111,8 @@ class Store:
             "Budget": self._budgets,
             "Pod": self._pods,
         }
-        # By namespace and campaign: each campaign asks for its own, several times a second.
-        self._of_campaigns: dict[tuple[str, str], dict[Key, Session]] = {}
+        # What is over stays for its time to live, a day unless said: whoever asks for the rest must not walk over it.
+        self._of_campaigns, self._unfinished = _ByCampaign(), _ByCampaign()
         self._unreadable: dict[Key, Unreadable] = {}
         self._gone: dict[str, int] = {}
         self._newest: dict[str, int] = {}
@@ -184,18 +206,19 @@ class Store:
             known = self._sessions.get(key)
             if known is not None and known.spec.campaign != item.spec.campaign:
                 self._take_out(key)
-            self._of_campaigns.setdefault((key.namespace, item.spec.campaign), {})[key] = item
+            self._of_campaigns.put(key, item)
+            if item.is_terminal:
+                self._unfinished.take_out(key, item)
+            else:
+                self._unfinished.put(key, item)
         self._by_kind[key.kind][key] = item
 
     def _take_out(self, key: Key) -> None:
         self._unreadable.pop(key, None)
         item = self._by_kind[key.kind].pop(key, None)
         if isinstance(item, Session):
-            campaign = (key.namespace, item.spec.campaign)
-            of_it = self._of_campaigns[campaign]
-            del of_it[key]
-            if not of_it:
-                del self._of_campaigns[campaign]
+            self._of_campaigns.take_out(key, item)
+            self._unfinished.take_out(key, item)
 
     def all_keys(self) -> list[Key]:
         """Of everything that there is."""
@@ -232,7 +255,15 @@ class Store:
 
     def sessions_of(self, namespace: str, campaign: str) -> list[Session]:
         """A campaign's CallSessions."""
-        return list(self._of_campaigns.get((namespace, campaign), {}).values())
+        return self._of_campaigns.of(namespace, campaign)
+
+    def unfinished(self) -> list[Session]:
+        """All CallSessions that are not over."""
+        return self._unfinished.all()
+
+    def unfinished_of(self, namespace: str, campaign: str) -> list[Session]:
+        """A campaign's CallSessions that are not over."""
+        return self._unfinished.of(namespace, campaign)
 
     def pod(self, namespace: str, name: str) -> Pod | None:
         """A worker pod, if seen."""

@@ -113,7 +113,7 @@ def _demand(
     context: Context, campaign: Campaign, attempts: Sequence[OpenAttempt], own: set[str], earlier: set[str]
 ) -> Demand:
     meta, worker, now = campaign.meta, campaign.spec.worker, context.now()
-    sessions = context.store.sessions_of(meta.namespace, meta.name)
+    sessions = context.store.unfinished_of(meta.namespace, meta.name)
     where = Counter(
         "own" if item.granted_pod_uid in own else "earlier" if item.granted_pod_uid in earlier else "others"
         for item in attempts

@@ -66,6 +66,28 @@ def test_a_campaign_has_its_own_sessions_and_no_other() -> None:
     assert store.sessions_of("sales", "summer") == []
 
 
+def test_what_is_over_is_not_among_the_unfinished_and_may_come_back() -> None:
+    store = Store()
+
+    def unfinished() -> list[str]:
+        assert sorted(item.meta.name for item in store.unfinished()) == sorted(
+            item.meta.name for campaign in ("spring", "summer") for item in store.unfinished_of("sales", campaign)
+        )
+        return sorted(item.meta.name for item in store.unfinished())
+
+    for name in ("one", "two"):
+        store.apply("CallSession", body(name, 1, spec=SESSION))
+    store.apply("CallSession", body("one", 2, spec=SESSION, status={"state": "Completed"}))
+    assert unfinished() == ["two"]
+    assert [item.meta.name for item in store.sessions_of("sales", "spring")] == ["one", "two"]
+    store.apply("CallSession", body("one", 3, spec=SESSION))  # made again under its name
+    assert unfinished() == ["one", "two"]
+    store.apply("CallSession", body("two", 4, spec={**SESSION, "campaign": "summer"}))
+    assert [item.meta.name for item in store.unfinished_of("sales", "spring")] == ["one"]
+    store.apply("CallSession", body("two", 5, spec={**SESSION, "campaign": "summer"}), deleted=True)
+    assert unfinished() == ["one"]
+
+
 def test_what_is_gone_or_newer_is_not_replaced_by_a_late_event() -> None:
     store = Store()
     store.apply("CallSession", body("one", 5, spec=SESSION))

@@ -155,6 +155,11 @@ class CampaignRuns:
         async with fenced(self._engine, self._epoch) as connection:
             await connection.execute(text(_FINISH), parameters)
 
+    async def close_left(self, run: Run, contacts: Sequence[UUID]) -> None:
+        """Marks those of `contacts` as done who left the run in a call that is over, and would have had another."""
+        async with fenced(self._engine, self._epoch) as connection:
+            await connection.execute(text(_CLOSE_LEFT), {**run._asdict(), "contacts": list(contacts)})
+
     def _row(self, run: Run, position: int, contact: ContactIn) -> dict[str, Any]:
         sealed, consent = self._subjects.seal(run.namespace, contact), contact.consent
         return {
@@ -316,6 +321,11 @@ _UNLISTED = f"""
 SELECT asked.id FROM unnest(CAST(:contacts AS uuid[])) AS asked (id) WHERE NOT EXISTS (
     SELECT 1 FROM campaign_contacts WHERE {_MINE} AND contact_id = asked.id
     AND (finished_at IS NULL OR COALESCE(state, 'Canceled') <> 'Canceled'))
+"""  # noqa: S608  # a constant of this module
+
+_CLOSE_LEFT = f"""
+UPDATE campaign_contacts SET state = 'Canceled', disposition = 'canceled'
+WHERE {_MINE} AND contact_id = ANY(CAST(:contacts AS uuid[])) AND finished_at IS NOT NULL AND state IS NULL
 """  # noqa: S608  # a constant of this module
 
 _FINISH = f"""

@@ -39,6 +39,8 @@ SOON_S = 0.2
 # A watch brings a newer version within a second. Where none has come by then, the write changed nothing: the API server
 # failed, or was cut off. Whoever acts on a view that is stale after all is refused by its resourceVersion.
 STALE_FOR = timedelta(seconds=5)
+# What PostgreSQL has under an object's name is another's: none of this one's limits is in force.
+REFUSALS = frozenset({LimitResult.CURRENCY_MISMATCH, LimitResult.TIME_ZONE_MISMATCH})
 # A carrier knows how long a call was a moment after its end, or not for long.
 ASK_AGAIN_AFTER = timedelta(minutes=1)
 # A pod that could not be marked as being in a call gets none for so long; others may.
@@ -141,8 +143,8 @@ class Context:
     mirrored: dict[Key, Hashable] = field(default_factory=dict)
     # By object: the windows whose names another time zone's have in the ledger, so that they count beside them.
     taken: dict[Key, frozenset[str]] = field(default_factory=dict)
-    # Those of which no limit is in force, since the ledger keeps their day or month by another time zone.
-    refused: set[Key] = field(default_factory=set)
+    # Those of which no limit is in force, and why: the ledger keeps the name in another currency, or time zone.
+    refused: dict[Key, LimitResult] = field(default_factory=dict)
     # The keys of the accounts of uncovered calls whose limits PostgreSQL has.
     uncovered: tuple[str, ...] = ()
     # UIDs of waiting sessions that were deleted because their Campaign makes another run now, or their person left it.
@@ -207,17 +209,16 @@ class Context:
         return self.pool_problems.get(pool) or self.mark_problems.get(pool)
 
     def note_refusal(self, key: Key, limit: LimitResult | str) -> None:
-        """Remembers whether the ledger has taken an object's limits for their time zone."""
-        if limit is LimitResult.TIME_ZONE_MISMATCH:
-            self.refused.add(key)
+        """Remembers whether the ledger refuses an object's limits: what it has under that name is of another object."""
+        if isinstance(limit, LimitResult) and limit in REFUSALS:
+            self.refused[key] = limit
         else:
-            self.refused.discard(key)
+            self.refused.pop(key, None)
 
     def forget_limits(self, key: Key) -> None:
         """Forgets what PostgreSQL has of an object that is gone."""
-        for known in (self.in_force, self.applied, self.mirrored, self.taken):
+        for known in (self.in_force, self.applied, self.mirrored, self.taken, self.refused):
             known.pop(key, None)
-        self.refused.discard(key)
 
     def forget_pods(self) -> None:
         """Forgets what is remembered of pods that are gone."""

@@ -123,6 +123,10 @@ class Session:
         """Its contact's place in the run; 0 for one made by hand."""
         return _number(self.meta.annotations.get("callfleet.dev/position", ""))
 
+    def is_of(self, campaign: Campaign) -> bool:
+        """Of the run that the Campaign makes now, and not of an earlier Campaign of its name."""
+        return self.spec.run_id == campaign.spec.run_id and self.spec.campaign_uid in {None, campaign.meta.uid}
+
     def seconds_left(self, now: datetime) -> float | None:
         """For how long the call may still be begun (spec.notAfter); None: for ever."""
         return None if self.spec.not_after is None else (self.spec.not_after - now).total_seconds()

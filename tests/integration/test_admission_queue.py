@@ -288,7 +288,7 @@ async def test_a_session_that_no_campaign_has_called_says_why(
         by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}}
         path = f"{GROUP}/{namespace}/callsessions"
         server.request("POST", path, {**by_hand, "spec": spec | wrong})
-    await running.see()
+    await running.tend_sessions(namespace)
     first = {item.meta.name: item for item in await cycle(running, namespace)}
     said = {name: (item.status["reason"], _admitted(item)) for name, item in first.items()}
     assert said["misspelt"] == ("Suspended", "there is no Campaign sprng in this namespace")

@@ -197,6 +197,64 @@ async def test_a_campaign_that_is_forced_away_in_a_call_is_settled_and_its_money
     assert await world.account("spent_micros") > 0
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_call_goes_on_when_its_session_goes_with_a_campaign_that_was_forced_away(
+    world: World, again: bool
+) -> None:
+    """The collector deletes the sessions of an owner that is gone; `again`: another of its name is there by then."""
+    first, second = await cycle(world.operator, world.space)
+    talking = await world.dial(first)
+    world.force("campaigns", CAMPAIGN)
+    await world.operator.see()
+    if again:
+        world.operator.apply(body(world.space, CAMPAIGN, 0, people=2, budgetRefs=[{"name": BUDGET}]))
+    for name in (first.meta.name, second.meta.name):
+        world.server.request("DELETE", f"{GROUP}/{world.space}/callsessions/{name}")
+    await world.operator.tend_sessions(world.space)
+    assert [item.meta.name for item in world.sessions] == [first.meta.name]
+    assert await world.sql(f"SELECT state FROM dial_attempts WHERE id = '{talking}'") == "placed"  # noqa: S608
+    assert await world.sql(f"SELECT cancel_requested_at FROM dial_attempts WHERE id = '{talking}'") is None  # noqa: S608
+    await world.end(talking)
+    await world.operator.tend_sessions(world.space)
+    assert world.sessions == []
+    done = "SELECT string_agg(state, ' ') FROM campaign_contacts WHERE campaign = 'spring' AND state IS NOT NULL"
+    assert await world.sql(done) == "Completed"
+
+
+async def test_a_session_that_was_made_by_hand_ends_its_call_when_it_is_deleted(world: World) -> None:
+    (first, second) = world.sessions
+    for item in (first, second):
+        world.force("callsessions", item.meta.name)
+    meta = {"name": "by-hand", "namespace": world.space}
+    spec = {"campaign": CAMPAIGN, "runID": "1", "contactID": first.spec.contact_id, "currency": "USD"}
+    path = f"{GROUP}/{world.space}/callsessions"
+    by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": meta, "spec": spec}
+    world.server.request("POST", path, by_hand)
+    await world.operator.see()
+    assert [item.status["reason"] for item in await cycle(world.operator, world.space)] == ["NoCapacity"]
+    await world.operator.tend_sessions(world.space)
+    (made,) = await cycle(world.operator, world.space)
+    assert made.state is SessionState.ADMITTED
+    world.server.request("DELETE", f"{path}/by-hand")
+    await world.operator.tend_sessions(world.space)
+    assert world.sessions == []
+    assert await world.sql("SELECT string_agg(state, ' ') FROM dial_attempts") == "revoked"
+
+
+async def test_a_budget_that_is_made_again_in_another_currency_has_nobody_called(world: World) -> None:
+    """No look has found it missing: the ledger has the first one's limit still."""
+    world.force("budgets", BUDGET)
+    world.operator.apply(
+        {
+            "apiVersion": "callfleet.dev/v1alpha1", "kind": "Budget",
+            "metadata": {"name": BUDGET, "namespace": world.space},
+            "spec": {"currency": "EUR", "timeZone": "UTC", "limits": {"total": "0.01"}, "suspend": True},
+        }
+    )  # fmt: skip
+    await world.follow()
+    assert [item.status["reason"] for item in await cycle(world.operator, world.space)] == ["BudgetNotFound"] * 2
+
+
 async def test_a_campaign_that_is_made_again_in_a_call_calls_the_others_only(world: World) -> None:
     first, second = await cycle(world.operator, world.space)
     talking = await world.dial(first)

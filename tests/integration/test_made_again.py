@@ -18,6 +18,7 @@ from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import attempts, campaign
 
 RETRIED: dict[str, Any] = {"pacing": {"maxConcurrent": 1}, "attempts": {"max": 2, "retryAfterMinutes": {"busy": 60}}}
+LISTED: dict[str, Any] = {"contacts": {"listRef": {"name": "people"}}, "worker": {"slotsPerWorker": 4}}
 
 
 def delete(running: Operator, namespace: str, kind: str, name: str) -> None:
@@ -49,6 +50,21 @@ def names(running: Operator, namespace: str) -> list[str]:
     return [item.meta.name for item in running.context.store.sessions(namespace)]
 
 
+async def put(running: Operator, namespace: str, *indexes: int) -> None:
+    """Imports the list anew, of these people."""
+    lines = [f"{number(i)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n" for i in indexes]
+    rows = read_contacts(["phone,consent_kind,consent_source,consent_time\n", *lines])
+    await ContactLists(running.context.engine).import_rows(namespace, "people", rows, SUBJECTS)
+
+
+async def follow(running: Operator, namespace: str) -> None:
+    """The operator takes the list, and looks at whoever is in it."""
+    for _ in range(3):
+        await running.reconcile(namespace, "spring")
+        await attempts.reconcile(running.context)
+        await running.tend_sessions(namespace)
+
+
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_campaign_that_is_made_again_calls_those_who_waited(
     admitting: Operator, namespace: str, late: bool
@@ -68,6 +84,47 @@ async def test_a_campaign_that_is_made_again_calls_those_who_waited(
         await admitting.reconcile(namespace, "spring")
     assert await counts(admitting, namespace) == (4, 0)
     assert sorted(names(admitting, namespace)) == sorted(before)
+
+
+async def test_who_waited_for_an_earlier_campaign_of_the_name_is_called_for_the_new_one_only(
+    admitting: Operator, namespace: str
+) -> None:
+    """The collector, which has not come yet, would end a call of theirs in its middle."""
+    spring = body(namespace, "spring", 0, people=2)
+    await begin(admitting, namespace, spring)
+    await ready_pod(admitting, namespace)
+    await lose(admitting, namespace)
+    admitting.apply(spring)
+    await admitting.see()
+    earlier = {item.meta.name: item.meta.uid for item in admitting.context.store.sessions(namespace)}
+    assert len(earlier) == 2
+    assert states(await cycle(admitting, namespace)) == ["NoCapacity"] * 2  # as they were born
+    for _ in range(3):
+        await admitting.reconcile(namespace, "spring")
+        await admitting.tend_sessions(namespace)
+    now = {item.meta.name: item.meta.uid for item in admitting.context.store.sessions(namespace)}
+    assert now.keys() == earlier.keys()
+    assert not set(now.values()) & set(earlier.values())
+    assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2
+    assert await counts(admitting, namespace) == (2, 0)
+
+
+async def test_who_leaves_the_list_in_a_call_that_nobody_answers_is_done(admitting: Operator, namespace: str) -> None:
+    await put(admitting, namespace, 1, 2)
+    admitting.apply(campaign_body(namespace, "spring", **LISTED, **RETRIED))
+    await follow(admitting, namespace)
+    await ready_pod(admitting, namespace)
+    assert states(await cycle(admitting, namespace)) == ["Admitted", "Pacing"]
+
+    async def leaves() -> None:
+        await put(admitting, namespace, 2)
+        await follow(admitting, namespace)
+        assert await counts(admitting, namespace) == (2, 0)  # the phone rings still
+
+    await called(admitting, namespace, "CA" + "1" * 32, None, "busy", meanwhile=leaves)
+    await follow(admitting, namespace)
+    assert await counts(admitting, namespace) == (2, 1)
+    assert len(names(admitting, namespace)) == 1
 
 
 async def test_who_was_called_stays_called_and_who_was_busy_is_tried_again(admitting: Operator, namespace: str) -> None:
@@ -122,23 +179,13 @@ async def test_whoever_is_taken_out_of_a_run_stays_out(admitting: Operator, name
 async def test_somebody_may_come_back_who_left_a_list_with_a_grant_that_was_never_dialled(
     admitting: Operator, namespace: str
 ) -> None:
-    lists, context = ContactLists(admitting.context.engine), admitting.context
-
-    async def put(*indexes: int) -> None:
-        lines = [f"{number(i)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n" for i in indexes]
-        rows = read_contacts(["phone,consent_kind,consent_source,consent_time\n", *lines])
-        await lists.import_rows(namespace, "people", rows, SUBJECTS)
-        for _ in range(3):
-            await admitting.reconcile(namespace, "spring")
-            await attempts.reconcile(context)
-            await admitting.tend_sessions(namespace)
-
-    listed = {"contacts": {"listRef": {"name": "people"}}, "worker": {"slotsPerWorker": 4}}
-    admitting.apply(campaign_body(namespace, "spring", **listed))
-    await put(1, 2)
+    admitting.apply(campaign_body(namespace, "spring", **LISTED))
+    await put(admitting, namespace, 1, 2)
+    await follow(admitting, namespace)
     await ready_pod(admitting, namespace)
     assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2
-    await put(2)  # by mistake
-    await put(1, 2)
+    for people in ((2,), (1, 2)):  # left out by mistake, and back
+        await put(admitting, namespace, *people)
+        await follow(admitting, namespace)
     assert await counts(admitting, namespace) == (2, 0)
     assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2

@@ -38,6 +38,22 @@ async def test_a_quota_that_refuses_what_a_pod_needs_shows_on_the_campaign(fleet
     assert "exceeded quota" in fleet.status()["summary"]
 
 
+async def test_a_quota_that_refuses_sessions_shows_on_the_campaign_and_goes_when_it_does(fleet: Fleet) -> None:
+    """Also on one that nothing was told of before: tools that wait for its first status see it."""
+    quota(fleet, "count/callsessions.callfleet.dev")
+    fleet.apply(2)
+    await fleet.look(3)
+    status, reason, message = fleet.condition("Reconciling")
+    assert (status, reason) == ("True", "SessionsRefused")
+    assert "exceeded quota" in message
+    assert "exceeded quota" in fleet.status()["summary"]
+    assert fleet.status()["observedGeneration"] == 1
+    fleet.server.request("DELETE", f"/api/v1/namespaces/{fleet.namespace}/resourcequotas/none")
+    await fleet.look(3)
+    assert fleet.condition("Reconciling")[0] == "False"
+    assert fleet.status()["sessions"]["pending"] == 2
+
+
 async def test_pods_that_cannot_be_protected_get_no_calls_cost_no_holds_and_the_campaign_says_why(
     fleet: Fleet, engine: AsyncEngine
 ) -> None:

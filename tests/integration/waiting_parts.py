@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,8 +33,9 @@ async def change(running: Operator, namespace: str, name: str, spec: dict[str, A
 
 
 async def called(
-    running: Operator, namespace: str, sid: str, duration_s: int | None = 70, status: EndStatus = "completed"
-) -> None:
+    running: Operator, namespace: str, sid: str, duration_s: int | None = 70, status: EndStatus = "completed",
+    *, meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> None:  # fmt: skip
     """Whoever is admitted is called, and the carrier says that it is over; it is settled where it can be."""
     context = running.context
     (one,) = [item for item in context.store.sessions(namespace) if item.state == "Admitted"]
@@ -45,6 +47,8 @@ async def called(
         decision = await worker.begin_dial(attempt, one.status["podUID"], nonce)
     assert decision.verdict == "go", decision
     await context.dialing.record_placed(attempt, sid)
+    if meanwhile is not None:
+        await meanwhile()
     evidence = EndEvidence(source="callback", status=status, duration_s=duration_s, at=datetime.now(UTC))
     await context.dialing.record_ended(attempt, evidence)
     await walk_attempts(context)

@@ -46,6 +46,7 @@ class CampaignView:
 
     campaign: Campaign
     contacts: RunCounts
+    # Those that are not over.
     sessions: Sequence[Session]
     workers: WorkersView
     # Its own: for each of its windows, and the total.
@@ -54,6 +55,8 @@ class CampaignView:
     # Why nobody is called at all while the ledger is being rebuilt.
     recovering: str | None
     contacts_problem: str | None
+    # Why the API server takes no more sessions: a quota, a policy.
+    sessions_refused: str | None
     carrier_problem: str | None
     model: ModelPlan
 
@@ -98,7 +101,8 @@ def plan_campaign_status(view: CampaignView, now: datetime) -> dict[str, Any] | 
 
 
 def _problem(view: CampaignView) -> str | None:
-    return view.recovering or view.contacts_problem or view.carrier_problem
+    refused = view.sessions_refused and f"no more sessions can be made: {view.sessions_refused}"[:1024]
+    return view.recovering or view.contacts_problem or view.carrier_problem or refused
 
 
 def waiting_by_reason(sessions: Sequence[Session]) -> list[dict[str, Any]]:
@@ -174,6 +178,8 @@ def _under_way(view: CampaignView) -> tuple[str, ...]:
     """
     if view.model.pending is not None:
         return "ModelPending", view.model.message
+    if view.sessions_refused is not None:
+        return "SessionsRefused", view.sessions_refused
     if view.workers.earlier > 0:
         return "ReplacingWorkers", f"{view.workers.earlier} of the earlier workers are still there"
     return ()

@@ -73,9 +73,9 @@ def plan_session(
     state = SessionState(status.get("state") or SessionState.PENDING)
     if state in TERMINAL_STATES and attempt is None:
         return None
-    if (cancel or late) and (attempt is None or retry_time(attempt, attempts) is not None):
-        why = "canceled" if cancel else "its notAfter has passed"
-        return None if state is SessionState.CANCELED else _canceled_status(status, now, generation, why)
+    goes_on = state not in TERMINAL_STATES and (attempt is None or retry_time(attempt, attempts) is not None)
+    if (cancel or late) and goes_on:
+        return _canceled_status(status, now, generation, "canceled" if cancel else "its notAfter has passed")
     if attempt is None:
         if state is SessionState.PENDING:
             return None

@@ -127,11 +127,11 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
             await _look_up(context, attempt, now, begun)
         return
     placed = attempt.placed_at or begun
-    queue_limit = timedelta(seconds=attempt.max_queue_s)
+    queue_ends = placed + timedelta(seconds=attempt.max_queue_s)
     if attempt.answered_at is not None:
         overdue = attempt.answered_at + timedelta(seconds=attempt.time_limit_s)
     else:
-        overdue = placed + queue_limit + timedelta(seconds=attempt.ring_timeout_s)
+        overdue = queue_ends + timedelta(seconds=attempt.ring_timeout_s)
     # A canceled call was ended at the carrier: its callback may be missing, too.
     canceled = attempt.cancel_requested_at is not None and now - attempt.cancel_requested_at > CANCEL_PATIENCE
     # Nobody would talk to whoever picks up now. A call that was answered is ended by the gateway, whose leg is dead.
@@ -139,10 +139,12 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
     lost = attempt.answered_at is None and gone
     if _asked_lately(attempt, now):
         return
-    # A completed callback may be lost: a call is asked after now and then while it is thought to be live.
-    quiet_for = now - (attempt.last_lookup_at or placed)
+    # A completed callback may be lost: a call is asked after now and then while it is thought to be live, and once
+    # whether it is in the carrier's queue for longer than it may be.
+    asked = attempt.last_lookup_at or placed
+    queues = attempt.answered_at is None and asked < queue_ends <= now - EVIDENCE_MARGIN
     patience = POLL_EVERY if gone else LIVE_POLL_EVERY
-    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost) and quiet_for < patience:
+    if now < overdue + EVIDENCE_MARGIN and not (canceled or lost or queues) and now - asked < patience:
         return
     await context.ledger.note_lookup(attempt.id, empty=False)
     carrier = await context.carriers.client(attempt.account_sid)
@@ -151,7 +153,7 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
     if (
         call is not None
         and call.status not in FINAL_STATUSES
-        and (lost or call.status == "queued" or now > hard_end + EVIDENCE_MARGIN)
+        and (lost or (call.status == "queued" and now >= queue_ends) or now > hard_end + EVIDENCE_MARGIN)
     ):
         call = await carrier.end(attempt.call_sid)
     if call is not None:

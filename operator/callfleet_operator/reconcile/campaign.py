@@ -15,6 +15,7 @@ from callfleet_core.money import parse_micros
 from callfleet_core.runs import Run, RunContact
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator import manifests
+from callfleet_operator.apiserver import RefusedError
 from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
@@ -31,6 +32,8 @@ from callfleet_operator.together import each
 # The status changes with every call: written at most this often.
 STATUS_EVERY_S = 2.0
 DRAIN_EVERY_S = 2.0
+# A quota or a policy that refuses sessions is asked again this soon, or when the next of them ends.
+REFUSED_EVERY_S = 15.0
 
 _log = structlog.get_logger(__name__)
 
@@ -66,13 +69,16 @@ async def reconcile(context: Context, key: Key) -> None:
     except ContactListError as error:
         problem = str(error)
         context.queue.add_after(key, contacts.EVERY_S)
+    refused = None
     if limit in {LimitResult.APPLIED, LimitResult.STALE}:
         await _drop_unlisted(context, campaign)
-        await _create_due(context, campaign)
+        refused = await _create_due(context, campaign)
+    if refused is not None:
+        context.queue.add_after(key, REFUSED_EVERY_S)
     if campaign.status.get("observedGeneration") != campaign.meta.generation:
         for session in context.store.sessions_of(key.namespace, key.name):
             context.queue.add(Key("CallSession", key.namespace, session.meta.name))
-    await _write_status(context, campaign, limit, problem)
+    await _write_status(context, campaign, limit, problem, refused)
     _ask_for_pools(context, key.namespace)
     context.queue.add(Key("Admission"))
 
@@ -161,28 +167,39 @@ async def set_limits(context: Context, campaign: Campaign, at: datetime) -> Limi
     )
 
 
-async def _create_due(context: Context, campaign: Campaign) -> None:
-    """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks."""
-    existing = context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
+async def _create_due(context: Context, campaign: Campaign) -> str | None:
+    """Makes sessions of contacts that are not done, in their order, as far ahead as the campaign looks.
+
+    Answers why the API server will have no more of them, or None.
+    """
+    existing = context.store.unfinished_of(campaign.meta.namespace, campaign.meta.name)
     room = plan_room(campaign, existing, context.now())
     if room <= 0:
-        return
+        return None
     run = contacts.run_of(campaign)
     ours = [UUID(item.spec.contact_id) for item in unfinished_of_run(campaign, existing)]
-    finished = {item.meta.name: item for item in existing if item.is_terminal}
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None
+    refusals: dict[int, str] = {}
 
     async def make(contact: RunContact) -> None:
-        known = finished.get(contact.session_name)
+        known = context.store.session(run.namespace, contact.session_name)
         if known is None:
-            body = await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+            if refusals:
+                return  # what is refused to one is refused to all
+            try:
+                body = await context.kube.create_session(manifests.session(campaign, contact, ceiling))
+            except RefusedError as error:
+                refusals[contact.position] = str(error)
+                return
             if body is not None:
                 context.store.apply("CallSession", body)
-        elif not known.meta.deleted:  # one that is on its way out is made again when it is gone
+        elif known.is_terminal and not known.meta.deleted:  # one that is on its way out is made again when it is gone
             await _finish_again(context, run, known)
 
     await each(await context.runs.due(run, room, without=ours), make)
+    # Always the first one's: each names its own session.
+    return refusals[min(refusals)] if refusals else None
 
 
 async def _finish_again(context: Context, run: Run, session: Session) -> None:
@@ -193,21 +210,25 @@ async def _finish_again(context: Context, run: Run, session: Session) -> None:
 
 
 async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
-    """Waiting sessions of an earlier run, or of people who left the list, would call whom nobody means to call.
+    """Waiting sessions of people who left the list, of an earlier run, or of an earlier Campaign of this name, go.
 
-    A canceled session calls nobody; its end is told, also where the run knew it first.
+    They would call whom nobody means to call, or be ended in the middle of a call when the collector comes to them. A
+    canceled session calls nobody; its end is told, also where the run knew it first.
     """
     waiting = [
         item
-        for item in context.store.sessions_of(campaign.meta.namespace, campaign.meta.name)
+        for item in context.store.unfinished_of(campaign.meta.namespace, campaign.meta.name)
         if item.spec.campaign_uid is not None
         and not item.spec.cancel
         and item.state in {SessionState.PENDING, SessionState.ADMITTED}
     ]
     run = contacts.run_of(campaign)
     left = await context.runs.unlisted(run, [UUID(item.spec.contact_id) for item in waiting])
+    pending = {UUID(item.spec.contact_id) for item in waiting if item.state is SessionState.PENDING}
+    if over := left & pending:
+        await context.runs.close_left(run, sorted(over))
     for session in waiting:
-        if UUID(session.spec.contact_id) not in left and session.spec.run_id == run.run_id:
+        if UUID(session.spec.contact_id) not in left and session.is_of(campaign):
             continue
         if session.state is SessionState.PENDING:
             context.put_aside.add(session.meta.uid)
@@ -223,19 +244,22 @@ def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
     return budget.MISMATCHES.get(limit) if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
 
 
-async def _write_status(context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None) -> None:
+async def _write_status(
+    context: Context, campaign: Campaign, limit: LimitResult | str, problem: str | None, refused: str | None
+) -> None:
     namespace, name = campaign.meta.namespace, campaign.meta.name
     carrier = context.carriers.of(campaign)
     attempts = await context.ledger.open_attempts()
     view = CampaignView(
         campaign=campaign,
         contacts=await context.runs.counts(contacts.run_of(campaign)),
-        sessions=context.store.sessions_of(namespace, name),
+        sessions=context.store.unfinished_of(namespace, name),
         workers=workers_view(context, campaign, attempts),
         accounts=await context.ledger.balances_of(namespace=namespace, kind="Campaign", name=name, at=context.now()),
         stalled=_stalled(limit),
         recovering=context.trust.recovering,
         contacts_problem=problem,
+        sessions_refused=refused,
         carrier_problem=carrier if isinstance(carrier, str) else None,
         model=plan_model(campaign, context.models.of(campaign.spec.agent.llm.model)),
     )

@@ -29,15 +29,15 @@ async def reconcile(context: Context, key: Key) -> None:
         await _let_unreadable_go(context, key, found)
         return
     session = context.store.session(key.namespace, key.name)
-    if session is None:
+    if session is None or await _took_hold(context, session):
         return
     campaign = context.store.campaign(key.namespace, session.spec.campaign)
-    if _is_undecided(context, session, campaign):
+    if _is_undecided(context, session):
         return
     attempt = await _latest(context, session)
     if _is_only_witness(context, session, attempt):
         return
-    cancel = is_canceled(session, campaign)
+    cancel = _is_canceled(context, session, campaign, attempt)
     if attempt is not None and attempt.state in OPEN_STATES and cancel:
         await end_attempt(context, attempt)
         context.queue.add_after(key, ENDING_EVERY_S)
@@ -64,6 +64,17 @@ async def reconcile(context: Context, key: Key) -> None:
         await _expire(context, session, campaign)
 
 
+async def _took_hold(context: Context, session: Session) -> bool:
+    """Puts our finalizer on one that was made by hand: nobody is called whose session could go without us.
+
+    True when it did: the watch brings the session back with its new version.
+    """
+    if SETTLE_FINALIZER in session.meta.finalizers or session.meta.deleted or session.is_terminal:
+        return False
+    await context.kube.set_finalizers("CallSession", session.meta, [*session.meta.finalizers, SETTLE_FINALIZER])
+    return True
+
+
 def _is_only_witness(context: Context, session: Session, attempt: Attempt | None) -> bool:
     """True while the ledger is being rebuilt and this status names a call that the database has forgotten."""
     named = (session.status.get("attempt") or {}).get("id")
@@ -81,19 +92,34 @@ def is_this_call(session: Session, attempt: Attempt) -> bool:
     return (attempt.campaign, attempt.run_id, str(attempt.contact_id)) == (spec.campaign, spec.run_id, spec.contact_id)
 
 
-def is_canceled(session: Session, campaign: Campaign | None) -> bool:
-    """Canceled by its spec, or deleted: by hand, or with a Campaign that hangs up. A draining one lets it end."""
+def _is_canceled(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
+    """Canceled by its spec, or deleted: by hand, or with a Campaign that hangs up. A draining one lets it end.
+
+    So does one that went without us, since nobody knows what it would have: whom a worker calls is not cut off.
+    """
     if session.spec.cancel:
         return True
     if not session.meta.deleted:
         return False
-    return campaign is None or not campaign.meta.deleted or campaign.spec.deletion_policy == "HangUp"
+    owner = _owner(context, session)
+    if session.spec.campaign_uid is None if owner is None else not owner.deleted:
+        return True  # by hand
+    if owner is not None and campaign is not None:
+        return campaign.spec.deletion_policy == "HangUp"
+    return attempt is None or attempt.state not in {"dialing", "placed"}
 
 
-def _is_undecided(context: Context, session: Session, campaign: Campaign | None) -> bool:
+def _owner(context: Context, session: Session) -> Meta | None:
+    """The session's Campaign, also one that cannot be read; None: it is gone, though another may have its name."""
+    namespace, name = session.meta.namespace, session.spec.campaign
+    found = context.store.campaign(namespace, name) or context.store.unreadable(Key("Campaign", namespace, name))
+    return found.meta if found and session.spec.campaign_uid in {None, found.meta.uid} else None
+
+
+def _is_undecided(context: Context, session: Session) -> bool:
     """How often somebody is tried is the Campaign's to say: while that cannot be read, nothing ends by itself."""
     owner = Key("Campaign", session.meta.namespace, session.spec.campaign)
-    return context.store.unreadable(owner) is not None and not is_canceled(session, campaign)
+    return context.store.unreadable(owner) is not None and not (session.spec.cancel or session.meta.deleted)
 
 
 def _is_put_aside(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
@@ -107,10 +133,9 @@ def _is_put_aside(context: Context, session: Session, campaign: Campaign | None,
     owner = context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if owner is not None:
         return owner.meta.deleted
-    if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
+    if campaign is None or campaign.meta.deleted or not session.is_of(campaign):
         return True
-    is_of_another = session.spec.campaign_uid not in {None, campaign.meta.uid}
-    return is_of_another or session.meta.uid in context.put_aside
+    return session.meta.uid in context.put_aside
 
 
 async def end_attempt(context: Context, attempt: Attempt) -> None:

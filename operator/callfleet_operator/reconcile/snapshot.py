@@ -14,12 +14,12 @@ from callfleet_core.api.callsession import Reason, SessionState
 from callfleet_core.carriers import CarrierAccount
 from callfleet_core.contacts import Prospect
 from callfleet_core.errors import NoPriceError
-from callfleet_core.ledger import OPEN_STATES, LimitResult, OpenAttempt
+from callfleet_core.ledger import OPEN_STATES, OpenAttempt
 from callfleet_core.pricing import CallBounds, CostLine, total_micros
 from callfleet_core.windows import TimeZoneError
 from callfleet_operator.context import Context
 from callfleet_operator.manifests import pool_name
-from callfleet_operator.objects import Budget, Campaign, Key, Session
+from callfleet_operator.objects import SETTLE_FINALIZER, Budget, Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
 from callfleet_operator.plan.limits import UNCOVERED, account_keys, budget_names, namespace_names, owners
@@ -90,12 +90,12 @@ def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> tuple[list[_C
     known = _TermsOfCampaigns(context)
     open_by_session = {(item.namespace, item.session_name) for item in attempts}
     found, unserved, now = list[_Candidate](), list[Unserved](), context.now()
-    for session in context.store.sessions():
+    for session in context.store.unfinished():
         key = (session.meta.namespace, session.meta.name)
         if key in open_by_session or not _may_begin(context, session, now):
             continue
         campaign = context.store.campaign(session.meta.namespace, session.spec.campaign)
-        if campaign is None or campaign.meta.deleted or session.spec.run_id != campaign.spec.run_id:
+        if campaign is None or campaign.meta.deleted or not session.is_of(campaign):
             terms: _Terms | str | None = _why_unserved(context, session, campaign)
         else:
             terms = known.of(campaign)
@@ -117,6 +117,8 @@ def _may_begin(context: Context, session: Session, now: datetime) -> bool:
     meta, left_s = session.meta, session.seconds_left(now)
     if session.state is not SessionState.PENDING or meta.deleted or session.spec.cancel:
         return False
+    if SETTLE_FINALIZER not in meta.finalizers:
+        return False  # made by hand a moment ago: its deletion would end no call
     if left_s is not None and left_s < SHORTEST_GRANT_S:
         return False  # what is left is too short for a worker to begin
     # After a write that failed, the watch has not caught up yet.
@@ -267,8 +269,8 @@ class _TermsOfCampaigns:
         except TimeZoneError as error:
             return f"the Campaign stalls: {error}"
         namespace, refused = campaign.meta.namespace, self._context.refused
-        if Key("Campaign", namespace, campaign.meta.name) in refused:
-            return f"the Campaign stalls: {': '.join(MISMATCHES[LimitResult.TIME_ZONE_MISMATCH])}"
+        if (refusal := refused.get(Key("Campaign", namespace, campaign.meta.name))) is not None:
+            return f"the Campaign stalls: {': '.join(MISMATCHES[refusal])}"
         names = budget_names(campaign, self._covering)
         found = found and all(Key("Budget", namespace, name) not in refused for name in names)
         pool = (campaign.meta.namespace, pool_name(campaign.spec, self._context.pool_defaults))

@@ -44,6 +44,7 @@ def view_of(counts: RunCounts, problem: str | None = None, **before: Any) -> Cam
         stalled=None,
         recovering=None,
         contacts_problem=problem,
+        sessions_refused=None,
         carrier_problem=None,
         model=SERVED,
     )

@@ -136,6 +136,14 @@ def test_a_number_that_the_carrier_refuses_is_not_tried_again() -> None:
     assert status["state"] == "Failed"
 
 
+@pytest.mark.parametrize("why", [{"cancel": True}, {"late": True}])
+def test_an_end_that_was_told_stays_when_more_attempts_are_allowed_and_the_session_goes(why: dict[str, bool]) -> None:
+    done = plan_session(ADMITTED, settled("busy"), ONCE, NOW)
+    assert done is not None
+    assert done["state"] == "Completed"
+    assert plan_session(done, settled("busy"), THRICE, NOW, **why) is None
+
+
 def test_an_end_that_was_told_is_never_taken_back() -> None:
     done = plan_session(ADMITTED, settled("busy"), ONCE, NOW)
     assert done is not None

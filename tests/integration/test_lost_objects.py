@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import ClientConnectorError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
@@ -63,6 +64,12 @@ class World:
             self.operator, self.space, body(self.space, CAMPAIGN, 0, people=people, budgetRefs=[{"name": BUDGET}])
         )
         await self.follow()
+
+    async def make_again(self) -> None:
+        """The campaign's sessions are made, where they went."""
+        for _ in range(3):
+            await self.follow()
+            await self.operator.tend_sessions(self.space)
 
     async def sql(self, statement: str) -> Any:
         async with self.operator.context.engine.connect() as connection:
@@ -239,6 +246,43 @@ async def test_a_session_that_was_made_by_hand_ends_its_call_when_it_is_deleted(
     await world.operator.tend_sessions(world.space)
     assert world.sessions == []
     assert await world.sql("SELECT string_agg(state, ' ') FROM dial_attempts") == "revoked"
+    await world.make_again()  # and the campaign's own are made as if it had never been there
+    assert len(world.sessions) == 2
+    assert await world.sql("SELECT count(*) FROM campaign_contacts WHERE finished_at IS NOT NULL") == 0
+
+
+async def test_who_was_called_for_a_campaign_that_was_forced_away_and_was_busy_is_tried_again_for_the_next(
+    world: World,
+) -> None:
+    first, second = await cycle(world.operator, world.space)
+    talking = await world.dial(first)
+    world.force("campaigns", CAMPAIGN)
+    await world.operator.see()
+    retried = {"attempts": {"max": 2, "retryAfterMinutes": {"busy": 60}}, "budgetRefs": [{"name": BUDGET}]}
+    world.operator.apply(body(world.space, CAMPAIGN, 0, people=2, **retried))
+    for name in (first.meta.name, second.meta.name):
+        world.server.request("DELETE", f"{GROUP}/{world.space}/callsessions/{name}")
+    await world.operator.tend_sessions(world.space)
+    evidence = EndEvidence(source="callback", status="busy", duration_s=None, at=datetime.now(UTC))
+    assert await world.operator.context.dialing.record_ended(talking, evidence)
+    await walk_attempts(world.operator.context)
+    await world.operator.tend_sessions(world.space)
+    assert world.sessions == []
+    await world.make_again()
+    (again, _) = await cycle(world.operator, world.space)
+    assert (again.spec.contact_id, again.status["reason"]) == (first.spec.contact_id, "RetryScheduled")
+
+
+async def test_a_call_that_was_being_canceled_is_still_canceled_when_its_campaign_is_forced_away(world: World) -> None:
+    first, _ = await cycle(world.operator, world.space)
+    talking = await world.dial(first)
+    await world.operator.context.ledger.request_cancel(talking)
+    world.force("campaigns", CAMPAIGN)
+    await world.operator.see()
+    world.server.request("DELETE", f"{GROUP}/{world.space}/callsessions/{first.meta.name}")
+    await world.operator.see()
+    with pytest.raises(ClientConnectorError):  # it asks the carrier, and there is none here
+        await session.reconcile(world.operator.context, Key("CallSession", world.space, first.meta.name))
 
 
 async def test_a_budget_that_is_made_again_in_another_currency_has_nobody_called(world: World) -> None:

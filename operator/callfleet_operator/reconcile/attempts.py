@@ -153,7 +153,7 @@ async def _tend_live(context: Context, attempt: Attempt, now: datetime) -> None:
     if (
         call is not None
         and call.status not in FINAL_STATUSES
-        and (lost or (call.status == "queued" and now >= queue_ends) or now > hard_end + EVIDENCE_MARGIN)
+        and (lost or (call.status == "queued" and (canceled or now >= queue_ends)) or now > hard_end + EVIDENCE_MARGIN)
     ):
         call = await carrier.end(attempt.call_sid)
     if call is not None:

@@ -181,12 +181,13 @@ async def _create_due(context: Context, campaign: Campaign) -> str | None:
     per_call = campaign.spec.limits.per_call
     ceiling = parse_micros(per_call) if per_call else None
     refusals: dict[int, str] = {}
+    made: list[str] = []
 
     async def make(contact: RunContact) -> None:
         known = context.store.session(run.namespace, contact.session_name)
         if known is None:
-            if refusals:
-                return  # what is refused to one is refused to all
+            if refusals and not made:
+                return  # a quota, or a policy for all of them
             try:
                 body = await context.kube.create_session(manifests.session(campaign, contact, ceiling))
             except RefusedError as error:
@@ -194,6 +195,7 @@ async def _create_due(context: Context, campaign: Campaign) -> str | None:
                 return
             if body is not None:
                 context.store.apply("CallSession", body)
+                made.append(contact.session_name)
         elif known.is_terminal and not known.meta.deleted:  # one that is on its way out is made again when it is gone
             await _finish_again(context, run, known)
 
@@ -230,6 +232,8 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
     for session in waiting:
         if UUID(session.spec.contact_id) not in left and session.is_of(campaign):
             continue
+        if context.store.session(session.meta.namespace, session.meta.name) is not session:
+            continue  # it changed meanwhile, or went: there is another look
         if session.state is SessionState.PENDING:
             context.put_aside.add(session.meta.uid)
             await context.kube.delete_session(session.meta)

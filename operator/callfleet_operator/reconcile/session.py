@@ -95,7 +95,8 @@ def is_this_call(session: Session, attempt: Attempt) -> bool:
 def _is_canceled(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
     """Canceled by its spec, or deleted: by hand, or with a Campaign that hangs up. A draining one lets it end.
 
-    So does one that went without us, since nobody knows what it would have: whom a worker calls is not cut off.
+    So does one that went without us, since nobody knows what it would have: whom a worker calls is not cut off, unless
+    somebody wanted it to end before. Whom that call does not reach is due, should the Campaign be made again.
     """
     if session.spec.cancel:
         return True
@@ -106,7 +107,7 @@ def _is_canceled(context: Context, session: Session, campaign: Campaign | None, 
         return True  # by hand
     if owner is not None and campaign is not None:
         return campaign.spec.deletion_policy == "HangUp"
-    return attempt is None or attempt.state not in {"dialing", "placed"}
+    return attempt is None or attempt.state == "granted" or attempt.cancel_requested_at is not None
 
 
 def _owner(context: Context, session: Session) -> Meta | None:
@@ -125,11 +126,14 @@ def _is_undecided(context: Context, session: Session) -> bool:
 def _is_put_aside(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
     """Waited, and goes with its Campaign, or because that makes another run now: nobody took its person out of the run.
 
-    Should the Campaign, or the run, come back, the person is due in it again.
+    Should the Campaign, or the run, come back, the person is due in it again. So is one whose session was made by hand:
+    its spec cannot be changed, and who made it may make another.
     """
     waits = session.state is SessionState.PENDING or (session.state is SessionState.ADMITTED and attempt is None)
     if not waits or not session.meta.deleted or session.spec.cancel:
         return False
+    if session.spec.campaign_uid is None:
+        return True
     owner = context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign))
     if owner is not None:
         return owner.meta.deleted

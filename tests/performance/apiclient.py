@@ -36,13 +36,15 @@ class ApiClient:
             found: dict[str, Any] = json.loads(text)
             return found
 
-    async def watch(self, path: str, query: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
-        """What there is, as ADDED, then the events of one watch until the server ends it."""
-        async with self._session.get(path, params=query) as answer:
-            listed = await answer.json()
-        for item in listed["items"]:
-            yield {"type": "ADDED", "object": item}
-        query = query | {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"]}
+    async def watch(self, path: str, query: dict[str, str], since: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """The events of one watch until the server ends it: `since` a version, or of what there is, first, as ADDED."""
+        if since is None:
+            async with self._session.get(path, params=query) as answer:
+                listed = await answer.json()
+            for item in listed["items"]:
+                yield {"type": "ADDED", "object": item}
+            since = listed["metadata"]["resourceVersion"]
+        query = query | {"watch": "1", "resourceVersion": str(since)}
         async with self._session.get(path, params=query, timeout=aiohttp.ClientTimeout(total=None)) as answer:
             answer.raise_for_status()
             async for line in answer.content:

@@ -47,9 +47,11 @@ def _job(name: str) -> dict[str, Any]:
 async def _gone(api: ApiClient, path: str, count: int) -> None:
     """Waits until `count` objects have been created and none is left. Raises TimeoutError when nothing moves."""
     deleted, since = 0, time.monotonic()
+    version = (await api.call("GET", f"{path}?limit=1"))["metadata"]["resourceVersion"]
     while deleted < count:
-        # An event for each deletion: finished ones may go before a poll has seen them.
-        async for event in api.watch(path, {"timeoutSeconds": "60"}):
+        # An event for each deletion: finished ones may go before a poll has seen them, or between two watches.
+        async for event in api.watch(path, {"timeoutSeconds": "60"}, since=version):
+            version = event["object"]["metadata"]["resourceVersion"]
             deleted += event["type"] == "DELETED"
             since = time.monotonic() if event["type"] == "DELETED" else since
             if deleted >= count:

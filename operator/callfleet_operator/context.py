@@ -28,7 +28,7 @@ from callfleet_operator.latest import LatestAttempts
 from callfleet_operator.manifests import PoolDefaults, pool_name
 from callfleet_operator.models import Models
 from callfleet_operator.objects import Campaign, Key, Meta, PodProblem
-from callfleet_operator.plan.limits import InForce
+from callfleet_operator.plan.limits import MISMATCHES, InForce
 from callfleet_operator.queue import KeyedQueue
 from callfleet_operator.settings import OperatorSettings
 from callfleet_operator.store import Store
@@ -39,8 +39,6 @@ SOON_S = 0.2
 # A watch brings a newer version within a second. Where none has come by then, the write changed nothing: the API server
 # failed, or was cut off. Whoever acts on a view that is stale after all is refused by its resourceVersion.
 STALE_FOR = timedelta(seconds=5)
-# What PostgreSQL has under an object's name is another's: none of this one's limits is in force.
-REFUSALS = frozenset({LimitResult.CURRENCY_MISMATCH, LimitResult.TIME_ZONE_MISMATCH})
 # A carrier knows how long a call was a moment after its end, or not for long.
 ASK_AGAIN_AFTER = timedelta(minutes=1)
 # A pod that could not be marked as being in a call gets none for so long; others may.
@@ -210,7 +208,7 @@ class Context:
 
     def note_refusal(self, key: Key, limit: LimitResult | str) -> None:
         """Remembers whether the ledger refuses an object's limits: what it has under that name is of another object."""
-        if isinstance(limit, LimitResult) and limit in REFUSALS:
+        if isinstance(limit, LimitResult) and limit in MISMATCHES:
             self.refused[key] = limit
         else:
             self.refused.pop(key, None)

@@ -261,8 +261,7 @@ class Engine:
         if key.kind == "CallSession":
             found = context.store.session(key.namespace, key.name)
             if found is not None:
-                owner = Key("Campaign", key.namespace, found.spec.campaign)
-                context.queue.add_after(owner, campaign.STATUS_EVERY_S)
+                context.queue.add_after(found.owner, campaign.STATUS_EVERY_S)
             context.look_soon(Key("Admission"))
 
     async def _work(self, key: Key) -> None:

@@ -108,7 +108,7 @@ class Kube(Requests):
             await self.write("PATCH", _path(kind, meta), body, content_type=MERGE_PATCH)
 
     async def create_session(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Creates a CallSession and answers it; None when it is there already."""
+        """Creates a CallSession and answers it; None when it is there already. Raises RefusedError."""
         return await self.create(f"{_GROUP_PATH}/namespaces/{body['metadata']['namespace']}/callsessions", body)
 
     async def delete_session(self, meta: Meta) -> None:

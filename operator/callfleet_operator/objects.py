@@ -123,6 +123,11 @@ class Session:
         """Its contact's place in the run; 0 for one made by hand."""
         return _number(self.meta.annotations.get("callfleet.dev/position", ""))
 
+    @property
+    def owner(self) -> Key:
+        """Its Campaign's key; one that was made again under the name is not its own."""
+        return Key("Campaign", self.meta.namespace, self.spec.campaign)
+
     def is_of(self, campaign: Campaign) -> bool:
         """Of the run that the Campaign makes now, and not of an earlier Campaign of its name."""
         return self.spec.run_id == campaign.spec.run_id and self.spec.campaign_uid in {None, campaign.meta.uid}

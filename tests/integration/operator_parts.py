@@ -112,6 +112,11 @@ def campaign_body(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def session_body(name: str, **spec: Any) -> dict[str, Any]:
+    """A CallSession, as somebody makes one by hand."""
+    return {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}, "spec": spec}
+
+
 async def until(so: Callable[[], bool], within_s: float = 20.0) -> None:
     """Waits until it is so."""
     async with asyncio.timeout(within_s):

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, number
-from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator
+from tests.integration.operator_parts import GROUP, Operator, campaign_body, operator, session_body
 
 from callfleet_core.donotcall import DoNotCallList
 from callfleet_core.ledger import GRANT_EXPIRES_AFTER_S
@@ -285,9 +285,7 @@ async def test_a_session_that_no_campaign_has_called_says_why(
     (made,) = await cycle(running, namespace)
     spec = {"campaign": "spring", "runID": "1", "contactID": made.spec.contact_id, "currency": "USD"}
     for name, wrong in {"misspelt": {"campaign": "sprng"}, "late": {"runID": "0"}, "right": {}}.items():
-        by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}}
-        path = f"{GROUP}/{namespace}/callsessions"
-        server.request("POST", path, {**by_hand, "spec": spec | wrong})
+        server.request("POST", f"{GROUP}/{namespace}/callsessions", session_body(name, **(spec | wrong)))
     await running.tend_sessions(namespace)
     first = {item.meta.name: item for item in await cycle(running, namespace)}
     said = {name: (item.status["reason"], _admitted(item)) for name, item in first.items()}

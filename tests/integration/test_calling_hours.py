@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.integration.apiserver import ApiServer
 from tests.integration.books import CONSENT, SUBJECTS, number
 from tests.integration.fleet_parts import MERGE, SPRING, Fleet
-from tests.integration.operator_parts import GROUP, campaign_body, until
+from tests.integration.operator_parts import GROUP, campaign_body, session_body, until
 from tests.integration.test_admission_queue import explained
 
 from callfleet_core.api.schedule import Day
@@ -249,8 +249,7 @@ def test_a_right_schedule_is_taken(server: ApiServer, spec: dict[str, Any]) -> N
 def by_hand(fleet: Fleet, name: str, like: dict[str, Any], not_after: datetime) -> None:
     """Somebody's own CallSession for a campaign's person, which comes before the campaign's."""
     copied = {key: like["spec"][key] for key in ("campaign", "runID", "contactID", "currency")}
-    spec = {**copied, "priority": 100, "notAfter": not_after.isoformat()}
-    body = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}, "spec": spec}
+    body = session_body(name, **copied, priority=100, notAfter=not_after.isoformat())
     fleet.server.request("POST", f"{GROUP}/{fleet.namespace}/callsessions", body)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.integration.apiserver import ApiServer, api_server
+from tests.integration.operator_parts import session_body
 
 from callfleet.parts.api import program
 
@@ -37,12 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with api_server(tmp_path_factory.mktemp("apiserver")) as server:
         for suffix, status in STATUSES.items():
             name = f"spring-leads-1-{suffix}"
-            body = {
-                "apiVersion": "callfleet.dev/v1alpha1",
-                "kind": "CallSession",
-                "metadata": {"name": name},
-                "spec": {"campaign": "spring-leads", "contactID": str(uuid.uuid4())},
-            }
+            body = session_body(name, campaign="spring-leads", contactID=str(uuid.uuid4()))
             server.request("POST", SESSIONS, body)
             if status is not None:
                 server.patch_status("default", name, status)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.books import CONSENT, KEY, SUBJECTS, Books, number
+from tests.integration.books import KEY, SUBJECTS, Books, number
 from tests.integration.operator_parts import GROUP, Operator, campaign_body
+from tests.integration.waiting_parts import people
 
-from callfleet_core.contactlist import Row, read_contacts
 from callfleet_core.contacts import contact_id
 from callfleet_core.ledger import account_key
 from callfleet_core.lists import ContactLists
@@ -26,15 +25,6 @@ EVERYBODY, LOOK_AHEAD = 100_000, 20
 # Beside the contacts that are due: limits, balances, counts, versions.
 FEW = 10
 SPEC: dict[str, Any] = {"contacts": {"listRef": {"name": LIST}}, "lookAhead": LOOK_AHEAD}
-
-
-def people(*indexes: int) -> Iterator[Row]:
-    def lines() -> Iterator[str]:
-        yield "phone,consent_kind,consent_source,consent_time\n"
-        for index in indexes:
-            yield f"{number(index)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n"
-
-    return read_contacts(lines())
 
 
 def waiting(running: Operator, namespace: str) -> set[str]:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.books import RING
-from tests.integration.operator_parts import GROUP, Operator, operator, walk_attempts
+from tests.integration.operator_parts import GROUP, Operator, operator, session_body, walk_attempts
 from tests.integration.test_admission_queue import MERGE, begin, body, cycle, ready_pod
 
 from callfleet_core.api.callsession import SessionState
@@ -232,11 +232,9 @@ async def test_a_session_that_was_made_by_hand_ends_its_call_when_it_is_deleted(
     (first, second) = world.sessions
     for item in (first, second):
         world.force("callsessions", item.meta.name)
-    meta = {"name": "by-hand", "namespace": world.space}
     spec = {"campaign": CAMPAIGN, "runID": "1", "contactID": first.spec.contact_id, "currency": "USD"}
     path = f"{GROUP}/{world.space}/callsessions"
-    by_hand = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": meta, "spec": spec}
-    world.server.request("POST", path, by_hand)
+    world.server.request("POST", path, session_body("by-hand", **spec))
     await world.operator.see()
     assert [item.status["reason"] for item in await cycle(world.operator, world.space)] == ["NoCapacity"]
     await world.operator.tend_sessions(world.space)

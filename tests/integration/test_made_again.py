@@ -7,12 +7,11 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from tests.integration.books import CONSENT, SUBJECTS, number
+from tests.integration.books import SUBJECTS
 from tests.integration.operator_parts import GROUP, Operator, campaign_body
 from tests.integration.test_admission_queue import MERGE, begin, body, cycle, ready_pod
-from tests.integration.waiting_parts import called, states
+from tests.integration.waiting_parts import called, people, states
 
-from callfleet_core.contactlist import read_contacts
 from callfleet_core.lists import ContactLists
 from callfleet_operator.objects import Key
 from callfleet_operator.reconcile import attempts, campaign
@@ -52,9 +51,7 @@ def names(running: Operator, namespace: str) -> list[str]:
 
 async def put(running: Operator, namespace: str, *indexes: int) -> None:
     """Imports the list anew, of these people."""
-    lines = [f"{number(i)},{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}\n" for i in indexes]
-    rows = read_contacts(["phone,consent_kind,consent_source,consent_time\n", *lines])
-    await ContactLists(running.context.engine).import_rows(namespace, "people", rows, SUBJECTS)
+    await ContactLists(running.context.engine).import_rows(namespace, "people", people(*indexes), SUBJECTS)
 
 
 async def follow(running: Operator, namespace: str) -> None:
@@ -184,8 +181,8 @@ async def test_somebody_may_come_back_who_left_a_list_with_a_grant_that_was_neve
     await follow(admitting, namespace)
     await ready_pod(admitting, namespace)
     assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2
-    for people in ((2,), (1, 2)):  # left out by mistake, and back
-        await put(admitting, namespace, *people)
+    for listed in ((2,), (1, 2)):  # left out by mistake, and back
+        await put(admitting, namespace, *listed)
         await follow(admitting, namespace)
     assert await counts(admitting, namespace) == (2, 0)
     assert states(await cycle(admitting, namespace)) == ["Admitted"] * 2

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.apiserver import ApiServer, api_server, free_port
 from tests.integration.books import POD
+from tests.integration.operator_parts import session_body
 from tests.integration.worker_parts import Stage, stage
 from tests.unit.agents.scripts import real_estate
 
@@ -48,8 +49,7 @@ async def kube(cluster: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 def create_session(cluster: ApiServer) -> str:
     name = f"spring-1-{uuid4().hex[:13]}"
-    spec = {"campaign": "spring", "contactID": str(uuid4()), "maxDurationSeconds": 60}
-    body = {"apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name}, "spec": spec}
+    body = session_body(name, campaign="spring", contactID=str(uuid4()), maxDurationSeconds=60)
     cluster.request("POST", SESSIONS, body)
     return name
 

@@ -14,7 +14,7 @@ from tests.integration import policy_parts
 from tests.integration.apiserver import ApiServer, api_server
 from tests.integration.chart import manifest, manifests
 from tests.integration.fleet_parts import MERGE
-from tests.integration.operator_parts import GROUP
+from tests.integration.operator_parts import GROUP, session_body
 from tests.integration.policy_parts import in_force, post_policies
 
 from callfleet_worker.supervisor.kube import bound_session, progress_patch
@@ -65,10 +65,7 @@ def worker(server: ApiServer, account: str = "callfleet-worker") -> Worker:
 def session(server: ApiServer, pod_uid: str) -> str:
     """A session that the operator has bound to a pod."""
     name = f"session-{uuid4().hex[:8]}"
-    body = {
-        "apiVersion": "callfleet.dev/v1alpha1", "kind": "CallSession", "metadata": {"name": name},
-        "spec": {"campaign": "spring", "contactID": str(uuid4())},
-    }  # fmt: skip
+    body = session_body(name, campaign="spring", contactID=str(uuid4()))
     server.request("POST", f"{GROUP}/{NAMESPACE}/callsessions", body)
     attempt = {"id": str(uuid4()), "number": 1, "held": "0.036"}
     server.patch_status(

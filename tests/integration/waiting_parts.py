@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
-from tests.integration.books import RING
+from tests.integration.books import CONSENT, RING, number
 from tests.integration.operator_parts import GROUP, Operator, walk_attempts
 from tests.integration.test_admission_queue import MERGE
 
+from callfleet_core.contactlist import Row, read_contacts
 from callfleet_core.dialing import DialStore, EndEvidence, EndStatus
 from callfleet_operator.objects import Session
+
+
+def people(*indexes: int) -> Iterator[Row]:
+    """A contact list of these people, who all agree to be called."""
+    consent = f"{CONSENT.kind},{CONSENT.source},{CONSENT.given_at.isoformat()}"
+    lines = (f"{number(index)},{consent}\n" for index in indexes)
+    return read_contacts(chain(["phone,consent_kind,consent_source,consent_time\n"], lines))
 
 
 def shared_budget(namespace: str, total: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
-from callfleet_core.ledger import account_key
+from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import TimeZoneError, Window, WindowKind, beside, time_zone, window_at
 from callfleet_operator.objects import Budget, Campaign, Unreadable
@@ -16,6 +16,19 @@ from callfleet_operator.objects import Budget, Campaign, Unreadable
 Owner = tuple[str, str]
 # The installation's own account: all calls that no Budget covers share it.
 UNCOVERED: Final[Owner] = ("Installation", "uncovered")
+# What keeps an object from being served though the API server took it: reason and message.
+MISMATCHES: Final[Mapping[LimitResult, tuple[str, str]]] = {
+    LimitResult.CURRENCY_MISMATCH: (
+        "CurrencyMismatch",
+        "the ledger keeps this name in another currency: a currency cannot be changed, not even by deleting the object;"
+        " use another name",
+    ),
+    LimitResult.TIME_ZONE_MISMATCH: (
+        "TimeZoneMismatch",
+        "the ledger keeps this name by the midnights of another time zone: until its day, or month, is over there is no"
+        " second one; wait, or use another name",
+    ),
+}
 
 
 class WindowLimits(Protocol):

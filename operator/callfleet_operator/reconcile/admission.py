@@ -353,7 +353,7 @@ async def _write(context: Context, session: Session, wanted: Status) -> bool:
         _pass_over(context, session)
         return False
     context.store.apply("CallSession", body)
-    context.look_soon(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    context.look_soon(session.owner)
     return True
 
 

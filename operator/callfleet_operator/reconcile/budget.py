@@ -11,7 +11,7 @@ from callfleet_core.windows import TimeZoneError, Window, beside
 from callfleet_operator.apiserver import ConflictError
 from callfleet_operator.context import Context
 from callfleet_operator.objects import Budget, Key, Meta, format_time
-from callfleet_operator.plan.limits import counting, limits_now, wanted_in_force
+from callfleet_operator.plan.limits import MISMATCHES, counting, limits_now, wanted_in_force
 from callfleet_operator.plan.news import rest_s
 from callfleet_operator.plan.session import condition
 from callfleet_operator.plan.stops import overrun_told
@@ -19,19 +19,6 @@ from callfleet_operator.reconcile import restored, unreadable
 
 # Money in a status changes at most this often (docs: at most one write per 5 s).
 STATUS_EVERY_S = 5.0
-# What keeps an object from being served though the API server took it: reason and message.
-MISMATCHES = {
-    LimitResult.CURRENCY_MISMATCH: (
-        "CurrencyMismatch",
-        "the ledger keeps this name in another currency: a currency cannot be changed, not even by deleting the object;"
-        " use another name",
-    ),
-    LimitResult.TIME_ZONE_MISMATCH: (
-        "TimeZoneMismatch",
-        "the ledger keeps this name by the midnights of another time zone: until its day, or month, is over there is no"
-        " second one; wait, or use another name",
-    ),
-}
 
 
 async def reconcile(context: Context, key: Key) -> None:

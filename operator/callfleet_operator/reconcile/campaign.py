@@ -20,7 +20,7 @@ from callfleet_operator.context import Context
 from callfleet_operator.objects import DRAIN_FINALIZER, Campaign, Key, Meta, Session, Unreadable
 from callfleet_operator.plan.campaign import CampaignView, plan_campaign_status
 from callfleet_operator.plan.hours import hours_of
-from callfleet_operator.plan.limits import limits_now, wanted_in_force
+from callfleet_operator.plan.limits import MISMATCHES, limits_now, wanted_in_force
 from callfleet_operator.plan.lookahead import plan_room, unfinished_of_run
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.news import rest_s
@@ -245,7 +245,7 @@ async def _drop_unlisted(context: Context, campaign: Campaign) -> None:
 
 def _stalled(limit: LimitResult | str) -> tuple[str, str] | None:
     """Why the campaign cannot be served, as reason and message, or None."""
-    return budget.MISMATCHES.get(limit) if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
+    return MISMATCHES.get(limit) if isinstance(limit, LimitResult) else ("InvalidTimeZone", limit)
 
 
 async def _write_status(

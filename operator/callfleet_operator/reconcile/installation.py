@@ -10,8 +10,7 @@ from callfleet_core.ledger import LimitResult, account_key
 from callfleet_core.money import parse_micros
 from callfleet_core.windows import Window, WindowKind, time_zone, window_at
 from callfleet_operator.context import Context
-from callfleet_operator.plan.limits import UNCOVERED
-from callfleet_operator.reconcile import budget
+from callfleet_operator.plan.limits import MISMATCHES, UNCOVERED
 
 EVERY_S = 5.0
 KIND, NAME = UNCOVERED
@@ -24,8 +23,8 @@ class InstallationError(CallFleetError):
 async def reconcile(context: Context) -> None:
     """Puts the environment's limits in force for today and this month. Raises InstallationError."""
     results = await put_in_force(context, context.now())
-    if wrong := results & budget.MISMATCHES.keys():
-        reasons = "; ".join(": ".join(budget.MISMATCHES[each]) for each in sorted(wrong))
+    if wrong := results & MISMATCHES.keys():
+        reasons = "; ".join(": ".join(MISMATCHES[each]) for each in sorted(wrong))
         raise InstallationError(f"the limits of uncovered calls are not in force: {reasons}")
 
 

@@ -103,8 +103,9 @@ def _is_canceled(context: Context, session: Session, campaign: Campaign | None, 
     if not session.meta.deleted:
         return False
     owner = _owner(context, session)
-    if session.spec.campaign_uid is None if owner is None else not owner.deleted:
-        return True  # by hand
+    by_hand = session.spec.campaign_uid is None if owner is None else not owner.deleted
+    if by_hand:
+        return True
     if owner is not None and campaign is not None:
         return campaign.spec.deletion_policy == "HangUp"
     return attempt is None or attempt.state == "granted" or attempt.cancel_requested_at is not None
@@ -112,15 +113,13 @@ def _is_canceled(context: Context, session: Session, campaign: Campaign | None, 
 
 def _owner(context: Context, session: Session) -> Meta | None:
     """The session's Campaign, also one that cannot be read; None: it is gone, though another may have its name."""
-    namespace, name = session.meta.namespace, session.spec.campaign
-    found = context.store.campaign(namespace, name) or context.store.unreadable(Key("Campaign", namespace, name))
-    return found.meta if found and session.spec.campaign_uid in {None, found.meta.uid} else None
+    found = context.store.meta(session.owner)
+    return found if found is not None and session.spec.campaign_uid in {None, found.uid} else None
 
 
 def _is_undecided(context: Context, session: Session) -> bool:
     """How often somebody is tried is the Campaign's to say: while that cannot be read, nothing ends by itself."""
-    owner = Key("Campaign", session.meta.namespace, session.spec.campaign)
-    return context.store.unreadable(owner) is not None and not (session.spec.cancel or session.meta.deleted)
+    return context.store.unreadable(session.owner) is not None and not (session.spec.cancel or session.meta.deleted)
 
 
 def _is_put_aside(context: Context, session: Session, campaign: Campaign | None, attempt: Attempt | None) -> bool:
@@ -134,7 +133,7 @@ def _is_put_aside(context: Context, session: Session, campaign: Campaign | None,
         return False
     if session.spec.campaign_uid is None:
         return True
-    owner = context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign))
+    owner = context.store.unreadable(session.owner)
     if owner is not None:
         return owner.meta.deleted
     if campaign is None or campaign.meta.deleted or not session.is_of(campaign):
@@ -170,7 +169,7 @@ async def _write(context: Context, session: Session, status: Status, *, goes_on:
             await _tell_end(context, session, state, status)
         # The watch asks for it sooner; an audit would not, for the store has this version already.
         context.queue.add_after(Key("CallSession", namespace, session.meta.name), FIRST_LOOK_S)
-    context.look_soon(Key("Campaign", namespace, campaign))
+    context.look_soon(session.owner)
     context.look_soon(Key("Admission"))
 
 

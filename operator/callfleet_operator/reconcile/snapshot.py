@@ -22,7 +22,7 @@ from callfleet_operator.manifests import pool_name
 from callfleet_operator.objects import SETTLE_FINALIZER, Budget, Campaign, Key, Session
 from callfleet_operator.plan.admission import AccountView, CampaignView, PendingSession, Slot, Snapshot
 from callfleet_operator.plan.hours import hours_of
-from callfleet_operator.plan.limits import UNCOVERED, account_keys, budget_names, namespace_names, owners
+from callfleet_operator.plan.limits import MISMATCHES, UNCOVERED, account_keys, budget_names, namespace_names, owners
 from callfleet_operator.plan.model import plan_model
 from callfleet_operator.plan.pace import Pace
 from callfleet_operator.plan.session import retry_time, why_unserved
@@ -31,7 +31,6 @@ from callfleet_operator.plan.stops import why_stopped
 from callfleet_operator.plan.terms import ceiling_micros, priority, time_limit_s
 from callfleet_operator.plan.turns import Share
 from callfleet_operator.reconcile import installation
-from callfleet_operator.reconcile.budget import MISMATCHES
 from callfleet_operator.reconcile.pods import open_by_pod, placed, taking_calls, without_unkept
 
 # A worker begins a call within a second or two of its grant.
@@ -107,7 +106,7 @@ def _waiting(context: Context, attempts: Sequence[OpenAttempt]) -> tuple[list[_C
 
 
 def _why_unserved(context: Context, session: Session, campaign: Campaign | None) -> str | None:
-    if context.store.unreadable(Key("Campaign", session.meta.namespace, session.spec.campaign)) is not None:
+    if context.store.unreadable(session.owner) is not None:
         return None  # its Campaign says that it calls nobody, and why
     return why_unserved(session, campaign)
 

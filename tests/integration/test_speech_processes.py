@@ -85,25 +85,31 @@ async def test_spoken_answers_reach_the_grammars(
     assert heard.window == "short"
 
 
+async def understood_ten_times(recogniser: Recogniser, speaker: Speaker, said: str) -> list[str]:
+    """What is understood of ten ways to say one phrase: Piper says each a little differently."""
+    twice, question = WishfulRecogniser(recogniser), QUESTIONS["property"]
+    understood = []
+    for time in range(10):
+        audio = (await on_the_line(speaker, said + " " * time))[:-WHISPER_RATE]
+        understood.append((await twice.decode(audio.tobytes(), hint=question.ask[0])).text)
+    return understood
+
+
 @pytest.mark.parametrize("wish", ["Stop calling me.", "Please stop calling me."])
 async def test_a_wish_not_to_be_called_is_heard_most_of_the_time(
     recogniser: Recogniser, speaker: Speaker, wish: str
 ) -> None:
-    """Piper says each a little differently; heard once, with the question in mind, a third of them is understood."""
-    twice, question = WishfulRecogniser(recogniser), QUESTIONS["property"]
-    understood = []
-    for time in range(10):
-        audio = (await on_the_line(speaker, wish + " " * time))[:-WHISPER_RATE]
-        understood.append((await twice.decode(audio.tobytes(), hint=question.ask[0])).text)
+    """Heard once, with the question in mind, a third of them is understood."""
+    understood = await understood_ten_times(recogniser, speaker, wish)
     assert sum(find_intent(text) is Intent.OPT_OUT for text in understood) >= 7, understood
 
 
 @pytest.mark.parametrize("said", ["Call me tomorrow.", "Who is calling me?", "You can start calling me after five."])
-async def test_what_is_no_wish_stays_what_it_is(recogniser: Recogniser, speaker: Speaker, said: str) -> None:
-    audio = (await on_the_line(speaker, said))[:-WHISPER_RATE]
-    heard = await WishfulRecogniser(recogniser).decode(audio.tobytes(), hint=QUESTIONS["property"].ask[0])
-    assert "call" in heard.text.lower()
-    assert find_intent(heard.text) is not Intent.OPT_OUT, heard.text
+async def test_what_is_no_wish_is_never_taken_for_one(recogniser: Recogniser, speaker: Speaker, said: str) -> None:
+    """One in twenty is heard as "Paul me tomorrow.", which is no wish either."""
+    understood = await understood_ten_times(recogniser, speaker, said)
+    assert sum("call" in text.lower() for text in understood) >= 7, understood
+    assert not any(find_intent(text) is Intent.OPT_OUT for text in understood), understood
 
 
 async def test_line_noise_says_nothing(recogniser: Recogniser) -> None:

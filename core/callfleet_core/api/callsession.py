@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from pydantic.alias_generators import to_camel
 
 from callfleet_core.api.common import (
     Condition,
@@ -139,14 +138,25 @@ STATUS_DEFAULT: dict[str, Any] = {
     ],
 }
 
-SPEC_RULES: dict[str, Any] = rules(
-    *(
-        rule(
-            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-            f"{name} cannot be changed, only cancel can: delete the CallSession and make another",
-        )
-        for name in (field.alias or to_camel(key) for key, field in CallSessionSpec.model_fields.items())
-        if name != "cancel"
-    ),
-    rule("!oldSelf.cancel || self.cancel", "a canceled call stays canceled: make another CallSession instead"),
-)
+
+def frozen(spec: dict[str, Any]) -> dict[str, Any]:
+    """A CallSession's spec, as a structural schema, with rules that refuse every change but a cancellation.
+
+    A rule of a field looks at its value only. One of the object costs the API server a copy of all its fields' schemas
+    for each field that it reads, at every write of a status: only what may be absent needs them.
+    """
+    fields, optional = dict(spec["properties"]), []
+    for name, field in spec["properties"].items():
+        if name in spec["required"] or "default" in field:
+            fields[name] = {**field, **rules(_STAYS if name == "cancel" else _unchanged(name, "self == oldSelf"))}
+        else:
+            known = f"has(oldSelf.{name}) && self.{name} == oldSelf.{name}"
+            optional.append(_unchanged(name, f"has(self.{name}) ? {known} : !has(oldSelf.{name})"))
+    return {**spec, "properties": fields, **rules(*optional)}
+
+
+_STAYS = rule("!oldSelf || self", "a canceled call stays canceled: make another CallSession instead")
+
+
+def _unchanged(name: str, expression: str) -> dict[str, Any]:
+    return rule(expression, f"{name} cannot be changed, only cancel can: delete the CallSession and make another")

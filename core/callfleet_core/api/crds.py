@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Kind:
     short: tuple[str, ...]
     spec: type[ApiModel]
     status: type[ApiModel]
-    spec_rules: dict[str, Any]
+    with_rules: Callable[[dict[str, Any]], dict[str, Any]]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
     root_rules: tuple[dict[str, Any], ...] = ()
@@ -53,7 +54,7 @@ KINDS = (
         ("camp",),
         campaign.CampaignSpec,
         campaign.CampaignStatus,
-        campaign.SPEC_RULES,
+        lambda spec: {**spec, **campaign.SPEC_RULES},
         (
             _READY,
             Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
@@ -74,7 +75,7 @@ KINDS = (
         ("cs", "call"),  # cs alone also means componentstatuses
         callsession.CallSessionSpec,
         callsession.CallSessionStatus,
-        callsession.SPEC_RULES,
+        callsession.frozen,
         (
             Column("State", ".status.state"),
             Column("Reason", ".status.reason"),
@@ -96,7 +97,7 @@ KINDS = (
         ("bud",),
         budget.BudgetSpec,
         budget.BudgetStatus,
-        budget.SPEC_RULES,
+        lambda spec: {**spec, **budget.SPEC_RULES},
         (
             _READY,
             Column("Currency", ".spec.currency"),
@@ -185,7 +186,7 @@ def crd(kind: Kind) -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": {**schema(kind.spec), **kind.spec_rules},
+            "spec": kind.with_rules(schema(kind.spec)),
             "status": status,
         },
     }

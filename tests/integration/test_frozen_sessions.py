@@ -10,6 +10,7 @@ from tests.integration.apiserver import ApiServer
 from tests.integration.operator_parts import GROUP, session_body
 
 from callfleet_core.api.callsession import CallSessionSpec
+from callfleet_core.api.crds import schema
 
 MERGE = "application/merge-patch+json"
 CONTACT, OTHER = "0192f0c4-0000-7000-8000-000000000000", "0192f0c5-0000-7000-8000-000000000000"
@@ -22,7 +23,9 @@ OTHERS: dict[str, Any] = {
     "campaign": "summer", "contactID": OTHER, "campaignUID": OTHER, "campaignGeneration": 2, "runID": "3",
     "priority": 6, "currency": "USD", "maxCost": "2.00", "maxDurationSeconds": 61, "notAfter": "2026-12-01T10:00:00Z",
 }  # fmt: skip
-OPTIONAL = ("campaignUID", "campaignGeneration", "maxCost", "notAfter")
+_SCHEMA = schema(CallSessionSpec)
+OPTIONAL = sorted(name for name, field in _SCHEMA["properties"].items() if field.get("nullable"))
+DEFAULTED = sorted(name for name, field in _SCHEMA["properties"].items() if "default" in field and name != "cancel")
 
 
 def _made(server: ApiServer, namespace: str, spec: dict[str, Any]) -> str:
@@ -38,8 +41,8 @@ def _refused(server: ApiServer, path: str, spec: dict[str, Any]) -> str:
 
 
 def test_no_field_is_forgotten_here() -> None:
-    assert {*WHOLE, "cancel"} == set(CallSessionSpec.model_json_schema()["properties"])
-    assert set(OTHERS) == set(WHOLE)
+    assert {*WHOLE, "cancel"} == set(_SCHEMA["properties"])
+    assert {*_SCHEMA["required"], *OPTIONAL, *DEFAULTED} == set(WHOLE) == set(OTHERS)
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
@@ -58,6 +61,35 @@ def test_what_may_be_absent_cannot_be_added_or_left_out_later(server: ApiServer,
     server.request("DELETE", path)
     path = _made(server, namespace, {**LEAST, name: None})
     assert f"{name} cannot be changed" in _refused(server, path, {name: WHOLE[name]})
+
+
+@pytest.mark.parametrize("name", DEFAULTED)
+def test_what_has_a_default_cannot_be_left_to_it_later(server: ApiServer, namespace: str, name: str) -> None:
+    path = _made(server, namespace, WHOLE)
+    assert f"{name} cannot be changed" in _refused(server, path, {name: None})
+    server.request("DELETE", path)
+    path = _made(server, namespace, LEAST)
+    assert f"{name} cannot be changed" in _refused(server, path, {name: WHOLE[name]})
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_a_replacement_may_not_leave_anything_out(server: ApiServer, namespace: str, name: str) -> None:
+    path = _made(server, namespace, WHOLE)
+    known = server.request("GET", path)
+    del known["spec"][name]
+    with pytest.raises(HTTPError) as raised:
+        server.request("PUT", path, known)
+    assert raised.value.code == 422
+    assert name in raised.value.read().decode()
+
+
+@pytest.mark.parametrize("spec", [LEAST, {**LEAST, **dict.fromkeys(OPTIONAL)}], ids=["least", "nulls"])
+def test_what_is_stored_may_be_written_on(server: ApiServer, namespace: str, spec: dict[str, Any]) -> None:
+    path = _made(server, namespace, spec)
+    server.patch_status(namespace, "call", {"state": "Pending", "reason": "Pacing"})
+    server.request("PATCH", path, {"metadata": {"finalizers": ["callfleet.dev/settle"]}}, MERGE)
+    server.request("PATCH", path, {"spec": {"cancel": True}}, MERGE)
+    server.request("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
 
 
 def test_a_cancellation_is_for_good_and_a_status_may_be_written(server: ApiServer, namespace: str) -> None:

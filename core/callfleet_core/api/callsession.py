@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from callfleet_core.api.common import (
+    VALIDATIONS,
     Condition,
     Currency,
     Moment,
@@ -142,17 +143,24 @@ STATUS_DEFAULT: dict[str, Any] = {
 def frozen(spec: dict[str, Any]) -> dict[str, Any]:
     """A CallSession's spec, as a structural schema, with rules that refuse every change but a cancellation.
 
-    A rule of a field looks at its value only. One of the object costs the API server a copy of all its fields' schemas
-    for each field that it reads, at every write of a status: only what may be absent needs them.
+    A rule of a field looks at its value only. One of the object costs the API server copies of all its fields' schemas
+    for each field that it reads, at every write of a status. But a field's rule is passed over where there was no value
+    before: it does for what is required or has a default, and nothing else.
     """
     fields, optional = dict(spec["properties"]), []
     for name, field in spec["properties"].items():
-        if name in spec["required"] or "default" in field:
-            fields[name] = {**field, **rules(_STAYS if name == "cancel" else _unchanged(name, "self == oldSelf"))}
+        if _is_always_there(name, spec):
+            kept = _STAYS if name == "cancel" else _unchanged(name, "self == oldSelf")
+            fields[name] = {**field, **rules(*field.get(VALIDATIONS, ()), kept)}
         else:
             known = f"has(oldSelf.{name}) && self.{name} == oldSelf.{name}"
             optional.append(_unchanged(name, f"has(self.{name}) ? {known} : !has(oldSelf.{name})"))
-    return {**spec, "properties": fields, **rules(*optional)}
+    return {**spec, "properties": fields, **rules(*spec.get(VALIDATIONS, ()), *optional)}
+
+
+def _is_always_there(name: str, spec: dict[str, Any]) -> bool:
+    field = spec["properties"][name]
+    return (name in spec["required"] or "default" in field) and not field.get("nullable")
 
 
 _STAYS = rule("!oldSelf || self", "a canceled call stays canceled: make another CallSession instead")

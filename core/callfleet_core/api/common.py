@@ -26,6 +26,10 @@ _ZONE_RULE = (
 )
 
 
+# Where a schema keeps its CEL rules.
+VALIDATIONS = "x-kubernetes-validations"
+
+
 def _zone_schema(slashes: str, message: str) -> WithJsonSchema:
     """What the door asks of a zone; `slashes`: how many its name may have, as in a pattern.
 
@@ -36,7 +40,7 @@ def _zone_schema(slashes: str, message: str) -> WithJsonSchema:
             "type": "string",
             "maxLength": _ZONE_MAX_LENGTH,
             "pattern": _ZONE_PATTERN,
-            "x-kubernetes-validations": [{"rule": _ZONE_RULE % slashes, "message": message, "optionalOldSelf": True}],
+            VALIDATIONS: [{"rule": _ZONE_RULE % slashes, "message": message, "optionalOldSelf": True}],
         }
     )
 
@@ -63,7 +67,7 @@ Moment = Annotated[
             "maxLength": 35,
             # Go takes offsets up to 24:59, pydantic up to 23:59, PostgreSQL up to 15:59; clocks have 14:00 at most.
             "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-5]):[0-5]\d)$",
-            "x-kubernetes-validations": [_MOMENT_RULE],
+            VALIDATIONS: [_MOMENT_RULE],
         }
     ),
 ]
@@ -94,7 +98,7 @@ def rule(expression: str, message: str, **extra: Any) -> dict[str, Any]:
 
 def rules(*entries: dict[str, Any]) -> dict[str, Any]:
     """A model's CEL rules, for json_schema_extra."""
-    return {"x-kubernetes-validations": list(entries)}
+    return {VALIDATIONS: list(entries)}
 
 
 def list_map(*keys: str) -> dict[str, Any]:

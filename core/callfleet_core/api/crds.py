@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from callfleet_core.api import GROUP, VERSION, budget, callsession, campaign
-from callfleet_core.api.common import VALIDATIONS
+from callfleet_core.api.common import rules
 from callfleet_core.script import ApiModel
 
 # JSON Schema that a structural schema does not know.
@@ -192,7 +192,7 @@ def crd(kind: Kind) -> dict[str, Any]:
         },
     }
     if kind.root_rules:
-        root[VALIDATIONS] = list(kind.root_rules)
+        root |= rules(*kind.root_rules)
     version: dict[str, Any] = {
         "name": VERSION,
         "served": True,
